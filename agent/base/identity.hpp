@@ -1,0 +1,26 @@
+// Who a command runs as.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "agent/base/error.hpp"
+
+namespace updagent::base {
+
+struct Identity {
+  std::string user;  // "" when the uid has no name
+  uid_t uid = 0;
+  gid_t gid = 0;
+  std::vector<gid_t> groups;  // supplementary
+  std::string home;
+};
+
+// By name through NSS; Code::config_invalid when there is no such user.
+Result<Identity> identity_of_user(const std::string& name);
+// The process's own.
+Identity own_identity();
+
+}  // namespace updagent::base

@@ -1,0 +1,12 @@
+# Writes OUTPUT: the text of each migration, in order, as raw string literals.
+set(text "#include \"schema/embedded.hpp\"\n\nnamespace updagent::schema {\n\n")
+string(APPEND text "const std::vector<Migration>& migrations() {\n  static const std::vector<Migration> kAll = {\n")
+foreach(path IN LISTS MIGRATIONS)
+  get_filename_component(name ${path} NAME)
+  string(SUBSTRING ${name} 0 4 number)
+  math(EXPR number "${number}")
+  file(READ ${path} sql)
+  string(APPEND text "    {${number}, \"${name}\", R\"sql(${sql})sql\"},\n")
+endforeach()
+string(APPEND text "  };\n  return kAll;\n}\n\n}  // namespace updagent::schema\n")
+file(WRITE ${OUTPUT} "${text}")
