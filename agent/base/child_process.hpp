@@ -40,6 +40,7 @@ struct ChildResult {
   int signal_number = 0;   // that ended it, 0 otherwise
   bool timed_out = false;
   bool interrupted = false;  // the Interrupt came first; the tree was killed
+  bool processes_left = false;  // some of the tree would not die (uninterruptible sleep)
   std::string output;        // valid UTF-8
   bool output_truncated = false;
   std::int64_t duration_us = 0;
