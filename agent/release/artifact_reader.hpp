@@ -45,7 +45,8 @@ struct ReadProgress {
 
 class ArtifactReader {
  public:
-  // `source` and `interrupt` (may be null) outlive the reader. Nothing is read yet.
+  // `source` and `interrupt` (may be null) outlive the reader. Nothing is read yet. The source is
+  // read on another thread; a pipe that is silent keeps nobody waiting if the source has a wait_fd().
   ArtifactReader(base::ByteSource& source, base::Interrupt* interrupt);
   ~ArtifactReader();  // stops the thread
   ArtifactReader(const ArtifactReader&) = delete;
@@ -77,6 +78,7 @@ class FdSource : public base::ByteSource {
  public:
   FdSource(int fd, std::string name_for_errors) : fd_(fd), name_(std::move(name_for_errors)) {}
   base::Result<std::size_t> read(std::span<std::uint8_t> into) override;
+  int wait_fd() const override { return fd_; }
 
  private:
   int fd_;
