@@ -27,7 +27,10 @@ struct Layout {
   std::string etc;      // DIR/etc, or /etc/updagent (or the folder of --config)
   bool explicit_root = false;
 
-  static Layout for_root(const std::optional<std::string>& root);
+  // Paths become absolute, so that a hook's working directory doesn't matter. With `config_file`
+  // (--config) its folder is `etc`.
+  static Layout for_root(const std::optional<std::string>& root,
+                         const std::optional<std::string>& config_file = std::nullopt);
 
   std::string database() const { return state + "/updagent.db"; }
   std::string audit_head() const { return state + "/audit.head"; }
@@ -42,7 +45,9 @@ struct Layout {
   }
   std::string incoming(const std::string& name) const { return app(name) + "/incoming"; }
   std::string data(const std::string& name) const { return app(name) + "/data"; }
-  std::string driver_lock(const std::string& name) const { return app(name) + "/lock"; }
+  // Held by the driver of a deployment. In the runtime folder: it needs no app folder to exist, and
+  // nothing of it has to survive a boot.
+  std::string driver_lock(const std::string& name) const { return runtime + "/" + name + ".driver"; }
   std::string trust() const { return etc + "/trust.d"; }
 };
 
@@ -101,9 +106,29 @@ struct Settings {
   AppSettings app;                        // for the app that load() was asked for, or the defaults
 };
 
-// config_file: --config FILE instead of etc/node.toml (conf.d and apps.d stay beside it). Missing
-// files are defaults. app "" reads no apps.d. Files that others may write are refused.
+// config_file: --config FILE instead of etc/node.toml (conf.d and apps.d are looked for beside it).
+// Missing files are defaults, but for config_file. app "" reads no apps.d. Tables merge key by key,
+// a later list replaces an earlier one, [[notify]] adds. Files and folders that others may write are
+// refused. Every error is Code::config_invalid and names file and line.
 base::Result<Settings> load(const Layout& layout, const std::optional<std::string>& config_file,
                             const std::string& app);
+
+// One key of the configuration, as docs/configuration.md has it.
+struct KeyInfo {
+  std::string path;           // "fetch.ca_file", "notify.webhook"
+  std::string type;           // "duration, 100ms to 10m"
+  std::string default_value;  // as TOML: "\"20s\"", "[]"; "" = none
+  bool in_apps;               // apps.d/APP.toml may have it too
+  std::string meaning;        // one line
+};
+std::vector<KeyInfo> all_keys();
+
+inline constexpr std::size_t kMaxEnvironmentFileBytes = 64 * 1024;  // fits execve(2) many times
+// The variables of one of AppSettings::environment_files, in its order, each name once (the last
+// wins). As systemd's EnvironmentFile= in the simple cases: NAME=value lines, # and ; comments, quotes
+// around a whole value, no lines joined by a backslash. The file holds secrets: mode 0600, root's or
+// ours; no error shows a value.
+base::Result<std::vector<std::pair<std::string, std::string>>> read_environment_file(
+    const std::string& path);
 
 }  // namespace updagent::config
