@@ -25,7 +25,10 @@ struct PackRequest {
   // Takes the statement's payload and returns the envelope's JSON: keeps keys out of this folder.
   std::function<base::Result<std::string>(const std::string& app, const std::string& version,
                                           const base::Digest& manifest)> make_envelope;
-  std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)> on_progress;  // may be empty
+  // The private key and the like: refused when they lie in the packed directory.
+  std::vector<std::string> secrets = {};
+  // May be empty. Bytes read: a directory's files are read twice, for the digest and for the archive.
+  std::function<void(std::uint64_t done_bytes, std::uint64_t total_bytes)> on_progress;
 };
 
 struct PackResult {
