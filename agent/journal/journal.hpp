@@ -1,6 +1,6 @@
-// The database: audit chain, deployment rows, release rows, app rows. Start here for agent/journal/.
-// It promises that an event that was written stays, in its place, and that tampering shows. It never
-// decides anything about a deployment.
+// The database: audit chain, deployment rows, release rows, app rows. Start here for
+// agent/journal/. It promises that an event that was written stays, in its place, and that
+// tampering shows. It never decides anything about a deployment.
 //
 // SQLite in WAL mode, synchronous=FULL, WAL files kept so that a reader in the audit group needs no
 // write access. schema/NNNN_*.sql are embedded and applied in order (docs/adr has the rules).
@@ -20,14 +20,16 @@
 
 namespace updagent::journal {
 
-inline constexpr std::size_t kMaxDetailBytes = 256 * 1024;  // of one event; longer is cut and marked
-inline constexpr std::uint64_t kReserveBytes = 4ULL << 20;  // given up when the disk is full during a rollback
+inline constexpr std::size_t kMaxDetailBytes =
+    256 * 1024;  // of one event; longer is cut and marked
+inline constexpr std::uint64_t kReserveBytes =
+    4ULL << 20;  // given up when the disk is full during a rollback
 inline constexpr std::uint64_t kMaxSpoolBytes = 16ULL << 20;  // events that wait for the database
 
 struct Paths {
   std::string database;
-  std::string head;     // audit.head
-  std::string spool;    // directory of JSON Lines files
+  std::string head;   // audit.head
+  std::string spool;  // directory of JSON Lines files
   std::string reserve;
 };
 
@@ -42,9 +44,9 @@ struct DeploymentRow {
   std::string to_digest;     // manifest, hex
   std::string source;        // redacted URL or path
   std::string actor;
-  std::string state;         // name of a state of agent/deploy's table
+  std::string state;  // name of a state of agent/deploy's table
   bool pre_upgrade_ran = false;
-  std::string outcome;       // "" while open; committed, rolled_back, aborted, refused, unchanged
+  std::string outcome;  // "" while open; committed, rolled_back, aborted, refused, unchanged
   std::string reason;
   std::int64_t started_us = 0;
   std::int64_t ended_us = 0;
@@ -65,22 +67,23 @@ struct ReleaseRow {
   std::uint64_t size_bytes = 0;  // on disk when it was staged
   std::int64_t installed_us = 0;
   std::string trace_id;
-  bool removed = false;  // the tree is gone; the row stays: same version with other contents is still refused
+  bool removed =
+      false;  // the tree is gone; the row stays: same version with other contents is still refused
 };
 
 struct AppRow {
   std::string app;
-  std::string high_water;   // highest version committed: the mark for downgrades ("" = none)
-  std::string previous;     // good release that was current before the committed one
+  std::string high_water;  // highest version committed: the mark for downgrades ("" = none)
+  std::string previous;    // good release that was current before the committed one
   bool held = false;
   std::string held_by;
   std::int64_t held_us = 0;
 };
 
 struct LogFilter {
-  std::string app, trace, stage, status;      // "" = any; trace may be a prefix of at least 6 digits
+  std::string app, trace, stage, status;  // "" = any; trace may be a prefix of at least 6 digits
   std::optional<std::int64_t> since_us, until_us;
-  std::size_t limit = 50;                      // newest ones; 0 = all
+  std::size_t limit = 50;  // newest ones; 0 = all
 };
 
 struct HeadProof {
@@ -92,7 +95,8 @@ struct VerifyReport {
   std::int64_t events = 0;       // checked
   std::int64_t first_event = 0;  // 1, or the one after the last checkpoint
   HeadProof head;
-  std::string problem;           // "" = intact; otherwise which row and what is wrong with it
+  std::string problem;             // "" = intact; otherwise which row and what is wrong with it
+  std::vector<std::string> notes;  // what could not be compared, and why that is no problem
 };
 
 class Journal {
@@ -100,7 +104,9 @@ class Journal {
   enum class Mode { read_write, read_only };
   // read_write makes and migrates the database, imports the spool and keeps the reserve in place.
   // Code::journal_unusable when it is damaged, or newer than this binary can write.
-  // `group`: gets read access (0640), "" = none. `busy_timeout` bounds every wait for another writer.
+  // read_only: Code::not_found when there is no journal yet.
+  // `group`: gets read access (0640), "" = none. `busy_timeout` bounds every wait for another
+  // writer.
   static base::Result<Journal> open(const Paths& paths, const std::string& node_name, Mode mode,
                                     const std::string& group = "",
                                     base::Milliseconds busy_timeout = base::Milliseconds(10'000));
@@ -114,22 +120,31 @@ class Journal {
                       const ReleaseRow* release = nullptr, const AppRow* app = nullptr);
 
   base::Result<std::optional<DeploymentRow>> open_deployment(const std::string& app);
-  base::Result<std::optional<DeploymentRow>> deployment(const std::string& trace_id);  // or a unique prefix
+  base::Result<std::optional<DeploymentRow>> deployment(
+      const std::string& trace_id);  // or a unique prefix
   base::Result<std::vector<std::string>> apps_with_open_deployment();
   base::Result<std::vector<ReleaseRow>> releases(const std::string& app);
   base::Result<std::optional<AppRow>> app(const std::string& app);
-  base::Result<std::vector<std::string>> apps();
+  base::Result<std::vector<std::string>> apps();  // every one that was ever named here
 
-  // Oldest first. Streams: `each` returns false to stop.
+  // Oldest first, by time (late ones in their place). Streams: `each` returns false to stop.
+  // Code::not_found when no event has that trace, Code::usage when a prefix fits several.
   base::Status query(const LogFilter& filter, const std::function<bool(const Event&)>& each);
   base::Result<VerifyReport> verify(const std::optional<HeadProof>& known_head);
   base::Result<HeadProof> head();
   // Removes events before `before_us` and chains a checkpoint that names count and last hash. Never
-  // those of an open deployment. Returns how many went.
-  base::Result<std::int64_t> prune(std::int64_t before_us, const std::string& actor);
+  // those of an open deployment; the rest has no gap, so the first one that stays keeps all after
+  // it. `keep_at_most` > 0: what is older than the newest so many goes too. Returns how many went.
+  base::Result<std::int64_t> prune(std::int64_t before_us, const std::string& actor,
+                                   std::int64_t keep_at_most = 0);
+
+  // What went wrong without making anything fail (audit.head, the spool, the reserve, the group),
+  // to be shown to the operator once: taken away by this call.
+  std::vector<std::string> take_warnings();
+
+  struct Impl;  // journal_impl.hpp
 
  private:
-  struct Impl;
   explicit Journal(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
@@ -137,11 +152,13 @@ class Journal {
 // For rollback and recovery, which never wait for the database: appends to the spool (fsynced, the
 // reserve is given up first when the disk is full). Whoever opens the journal next imports it, each
 // event marked detail.late = true. The row and the states travel with them.
-base::Status spool(const Paths& paths, const std::string& node_name, std::span<const EventDraft> events,
-                   const DeploymentRow* deployment, const ReleaseRow* release, const AppRow* app);
+base::Status spool(const Paths& paths, const std::string& node_name,
+                   std::span<const EventDraft> events, const DeploymentRow* deployment,
+                   const ReleaseRow* release, const AppRow* app);
 
-// A damaged database is moved aside (updagent.db.damaged-TIMESTAMP) and an empty one made; the caller
-// fills it from the trees. Returns the path it was moved to, "" if there was none.
+// A damaged database is moved aside (updagent.db.damaged-TIMESTAMP, its -wal and audit.head with
+// it); the next open makes an empty one, which the caller fills from the trees. Returns the path it
+// was moved to, "" if there was none.
 base::Result<std::string> set_damaged_aside(const Paths& paths);
 
 }  // namespace updagent::journal

@@ -1,0 +1,15 @@
+// The bytes behind a hash, from the detail exactly as it is stored: verify() must not lose a change
+// that parsing and printing again would smooth over.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "agent/journal/event.hpp"
+
+namespace updagent::journal {
+
+std::string detail_text(const Json& detail);  // compact, keys sorted
+std::string canonical(const Event& event, std::string_view detail);
+
+}  // namespace updagent::journal

@@ -1,0 +1,56 @@
+// The stable names of events. Append, never rename: collectors and alerts match on them.
+// docs/audit.md has the same list, and a test compares the two.
+#pragma once
+
+#include <array>
+#include <string_view>
+
+namespace updagent::journal {
+
+struct EventName {
+  std::string_view name;
+  std::string_view meaning;  // one line, the same in docs/audit.md
+};
+
+inline constexpr std::array<EventName, 27> kEventNames = {{
+    {"deployment.started", "a deployment began: what it wants to reach, from where, by whom"},
+    {"deployment.finished", "its end: outcome and reason"},
+    {"stage.started", "intent: written before the first side effect of a stage"},
+    {"stage.finished", "result of a stage, with its duration"},
+    {"hook.finished", "a hook ended: argv, exit status, captured output"},
+    {"probe.failed", "a probe did not pass: what was expected and what came"},
+    {"probe.recovered", "a probe passes again after it had failed"},
+    {"fetch.waiting", "the source can't be reached: waiting, not failing"},
+    {"fetch.resumed", "the download goes on, from which byte"},
+    {"rollback.started", "the way back began, and why"},
+    {"recover.started", "a deployment that lost its driver is being ended by rule"},
+    {"release.removed", "a release's tree was removed, by retention or by hand"},
+    {"release.verified", "an installed tree was hashed again: intact or not"},
+    {"trust.added", "a key was added to the trusted ones"},
+    {"trust.removed", "a key was removed from the trusted ones"},
+    {"app.held", "an operator holds the app at its version"},
+    {"app.released", "the hold was taken off"},
+    {"app.removed", "the app was removed from this node"},
+    {"mark.lowered", "the mark for downgrades was set below the highest committed version"},
+    {"notify.sent", "a webhook or command was told the result"},
+    {"notify.failed", "a webhook or command could not be told the result"},
+    {"log.pruned", "checkpoint: which events were removed, and the hash that the rest follows"},
+    {"log.imported", "events that had waited in the spool joined the chain"},
+    {"log.verified", "the chain was checked: intact or not"},
+    {"journal.rebuilt", "a damaged database was set aside and made again from the trees"},
+    {"journal.warning", "the journal works, but something about it is wrong"},
+    {"agent.started", "the agent, or the recovery at boot, started"},
+}};
+
+// What the journal itself writes: the actor of these events is kJournalActor.
+inline constexpr std::string_view kLogPruned = "log.pruned";
+inline constexpr std::string_view kLogImported = "log.imported";
+inline constexpr std::string_view kJournalActor = "journal";
+
+constexpr bool is_event_name(std::string_view name) {
+  for (const EventName& known : kEventNames)
+    if (known.name == name) return true;
+  return false;
+}
+
+}  // namespace updagent::journal

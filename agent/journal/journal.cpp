@@ -1,0 +1,120 @@
+#include "agent/journal/journal.hpp"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "agent/base/files.hpp"
+#include "agent/journal/access.hpp"
+#include "agent/journal/head.hpp"
+#include "agent/journal/import.hpp"
+#include "agent/journal/journal_impl.hpp"
+#include "agent/journal/migrations.hpp"
+#include "agent/journal/paths.hpp"
+#include "agent/journal/reserve.hpp"
+
+namespace updagent::journal {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Result;
+using base::Status;
+
+constexpr mode_t kStateMode = 0755;       // services and the audit group pass through it
+constexpr std::size_t kMaxWarnings = 16;  // a long-lived agent must not collect them without end
+
+Error no_journal(const std::string& path) {
+  return Error(Code::not_found, "there is no journal at '" + path + "' yet")
+      .hint("the first deployment makes it; with another root give --root DIR");
+}
+
+Status must_exist(const std::string& path) {
+  struct stat about{};
+  if (::stat(path.c_str(), &about) == 0) return base::ok();
+  if (errno == ENOENT || errno == ENOTDIR) return no_journal(path);
+  return Error(base::system_error(errno, "cannot look at '" + path + "'"))
+      .hint("run it as root, or as a member of the group that [audit] group names");
+}
+
+Result<Database> open_to_read(const Paths& paths, base::Milliseconds busy_timeout) {
+  UPD_TRY(must_exist(paths.database));
+  UPD_ASSIGN(Database database,
+             Database::open(paths.database, Database::Access::read_only, busy_timeout));
+  UPD_ASSIGN(const SchemaState state, read_schema_state(database, paths.database));
+  if (state.version == 0) return no_journal(paths.database);  // its maker is not done
+  return database;
+}
+
+Result<Database> open_to_write(const Paths& paths, base::Milliseconds busy_timeout) {
+  UPD_TRY(base::make_directories(directory_of(paths.database), kStateMode));
+  UPD_TRY(make_database_file(paths.database));
+  UPD_ASSIGN(Database database,
+             Database::open(paths.database, Database::Access::read_write, busy_timeout));
+  UPD_TRY(migrate(database, paths, busy_timeout));
+  return database;
+}
+
+}  // namespace
+
+Journal::Journal(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Journal::Journal(Journal&&) noexcept = default;
+Journal& Journal::operator=(Journal&&) noexcept = default;
+Journal::~Journal() = default;
+
+Result<Journal> Journal::open(const Paths& paths, const std::string& node_name, Mode mode,
+                              const std::string& group, base::Milliseconds busy_timeout) {
+  if (mode == Mode::read_only) {
+    UPD_ASSIGN(Database database, open_to_read(paths, busy_timeout));
+    return Journal(
+        std::unique_ptr<Impl>(new Impl{paths, node_name, mode, std::move(database), {}}));
+  }
+  UPD_ASSIGN(Database database, open_to_write(paths, busy_timeout));
+  Journal journal(std::unique_ptr<Impl>(new Impl{paths, node_name, mode, std::move(database), {}}));
+  Impl& impl = *journal.impl_;
+  if (auto shared = share_with_group(paths.database, group); !shared) impl.warn(shared.error());
+  UPD_TRY(import_spool(impl));
+  if (auto kept = keep_reserve(paths.reserve); !kept) impl.warn(kept.error());
+  return journal;
+}
+
+Status Journal::record(std::span<const EventDraft> events, const DeploymentRow* deployment,
+                       const ReleaseRow* release, const AppRow* app) {
+  UPD_ASSIGN(Transaction transaction, impl_->begin_write());
+  UPD_ASSIGN(ChainWriter chain, ChainWriter::start(impl_->database, impl_->node_name));
+  for (const EventDraft& event : events) UPD_TRY(chain.append(event));
+  UPD_TRY(store_rows(impl_->database, {deployment, release, app}, {base::wall_now_us(), false}));
+  return impl_->commit(std::move(transaction));
+}
+
+Result<HeadProof> Journal::head() {
+  return newest_event(impl_->database);
+}
+
+std::vector<std::string> Journal::take_warnings() {
+  return std::exchange(impl_->warnings, {});
+}
+
+Result<Transaction> Journal::Impl::begin_write() {
+  if (mode == Mode::read_only)
+    return Error(Code::internal, "the journal '" + paths.database + "' was opened for reading");
+  if (database.moved())
+    return Error(Code::journal_unusable, "the journal '" + paths.database + "' was moved away")
+        .hint("run the command again: it opens the new one");
+  return Transaction::begin_immediate(database);
+}
+
+Status Journal::Impl::commit(Transaction transaction) {
+  UPD_TRY(transaction.commit());
+  if (auto advanced = advance_head(paths.head, database); !advanced) warn(advanced.error());
+  return base::ok();
+}
+
+void Journal::Impl::warn(const Error& error) {
+  std::string line = error.line();
+  if (warnings.size() < kMaxWarnings && std::ranges::find(warnings, line) == warnings.end())
+    warnings.push_back(std::move(line));
+}
+
+}  // namespace updagent::journal
