@@ -19,14 +19,14 @@ namespace updagent::fetch {
 
 struct Limits {
   base::Milliseconds connect_timeout{20'000};
-  std::uint64_t low_speed_bytes = 100;            // per second, over low_speed_time: the link is dead
+  std::uint64_t low_speed_bytes = 100;  // per second, over low_speed_time: the link is dead
   base::Milliseconds low_speed_time{30'000};
-  base::Milliseconds backoff_first{1'000};        // doubled after each failure, with jitter of +-50 %
-  base::Milliseconds backoff_max{60'000};         // Retry-After may ask for more, up to give_up_after
-  base::Milliseconds give_up_after{3'600'000};    // without one new byte
+  base::Milliseconds backoff_first{1'000};      // doubled after each failure, with jitter of +-50 %
+  base::Milliseconds backoff_max{60'000};       // Retry-After may ask for more, up to give_up_after
+  base::Milliseconds give_up_after{3'600'000};  // without one new byte
   int max_redirects = 8;
-  std::uint64_t max_bytes = 16ULL << 30;          // of the artifact
-  std::uint64_t bytes_per_second = 0;             // 0: no cap
+  std::uint64_t max_bytes = 16ULL << 30;  // of the artifact
+  std::uint64_t bytes_per_second = 0;     // 0: no cap
 };
 
 struct Credentials {
@@ -34,37 +34,38 @@ struct Credentials {
   std::string client_certificate;  // PEM files, "" = none
   std::string client_key;
   bool use_netrc = false;
-  std::string netrc_file;          // "" = ~/.netrc
+  std::string netrc_file;  // "" = ~/.netrc
 };
 
 enum class Waiting { none, link_lost, server_busy };  // what the wait between two attempts is for
 
 struct Progress {
-  std::uint64_t bytes = 0;                 // of the artifact that are on disk
-  std::optional<std::uint64_t> total;      // if the server said
-  std::uint64_t resumed_from = 0;          // bytes that an earlier attempt had left
+  std::uint64_t bytes = 0;             // of the artifact that are on disk
+  std::optional<std::uint64_t> total;  // if the server said
+  std::uint64_t resumed_from = 0;      // bytes that an earlier attempt had left
   Waiting waiting = Waiting::none;
-  base::Milliseconds retry_in{0};          // while waiting
-  std::string last_problem;                // while waiting: "connection refused", "HTTP 503"
+  base::Milliseconds retry_in{0};  // while waiting
+  std::string last_problem;        // while waiting: "connection refused", "HTTP 503"
 };
 
 struct Request {
-  std::string url;                   // https, http, or file
-  std::string download_directory;    // ROOT/downloads: part files and their state, one pair per URL
+  std::string url;                 // https, http, or file
+  std::string download_directory;  // ROOT/downloads: part files and their state, one pair per URL
   Limits limits;
   Credentials credentials;
   base::Interrupt* interrupt = nullptr;
   std::function<void(const Progress&)> on_progress;
-  // Called once with the first bytes (up to head_bytes, or the whole file): false ends the fetch
-  // early and in good order (stopped_early).
+  // Called with the first bytes (up to head_bytes, or the whole file) once the server has confirmed
+  // that they are current: false ends the fetch early and in good order (stopped_early). Called
+  // once; again only if the file was replaced on the server meanwhile and begins with other bytes.
   std::size_t head_bytes = 0;
   std::function<base::Result<bool>(std::string_view head)> on_head;
 };
 
 struct Fetched {
-  base::UniqueFd file;              // at position 0; invalid if stopped_early
-  std::uint64_t bytes = 0;          // of the artifact
-  std::uint64_t downloaded = 0;     // over the network, in this run
+  base::UniqueFd file;           // at position 0; invalid if stopped_early
+  std::uint64_t bytes = 0;       // of the artifact
+  std::uint64_t downloaded = 0;  // over the network, in this run
   std::uint64_t resumed_from = 0;
   bool stopped_early = false;
 };
