@@ -24,25 +24,25 @@ struct ProbeContext {
   std::string working_directory;         // of exec probes
   std::vector<std::string> environment;  // of exec probes, exact
   std::optional<base::Identity> identity;
-  std::string ca_file;                   // https probes
+  std::string ca_file;  // https probes
   base::Interrupt* interrupt = nullptr;
 };
 
 struct ProbeResult {
   std::string probe;
   bool healthy = false;
-  std::string problem;      // "HTTP 503, expected 200-299", "connection refused", "exit status 1"
-  std::string output;       // of an exec probe (bounded)
+  std::string problem;  // "HTTP 503, expected 200-299", "connection refused", "exit status 1"
+  std::string output;   // of an exec probe (bounded)
   std::int64_t duration_us = 0;
-  int in_a_row = 0;         // equal results so far, this one included
+  int in_a_row = 0;  // equal results so far, this one included
 };
 
 struct Verdict {
   bool healthy = false;
   bool interrupted = false;
-  std::string probe;         // the one that decided, when not healthy
-  std::string reason;        // "probe 'healthz' failed 3 times in a row: HTTP 503, expected 200-299"
-  std::string output;        // of that probe
+  std::string probe;   // the one that decided, when not healthy
+  std::string reason;  // "probe 'healthz' failed 3 times in a row: HTTP 503, expected 200-299"
+  std::string output;  // of that probe
   std::uint64_t results = 0;
 };
 

@@ -1,0 +1,78 @@
+// One question to one probe: the three ways to ask, with one face for the loop.
+#pragma once
+
+#include <curl/curl.h>
+
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "agent/base/error.hpp"
+#include "agent/health/probes.hpp"
+#include "agent/release/manifest.hpp"
+
+namespace updagent::health {
+
+// The answer.
+struct Finding {
+  bool healthy = false;
+  std::string problem;  // for people; empty when healthy
+  std::string output;   // of a command
+};
+
+class ProbeRun {
+ public:
+  virtual ~ProbeRun() = default;
+  // Readable when look() may have news; -1 for a transfer, which curl waits for itself.
+  virtual int event_fd() const { return -1; }
+  // The answer once there is one. Never blocks.
+  virtual std::optional<Finding> look() = 0;
+};
+
+struct EasyFree {
+  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
+};
+
+// A question that libcurl asks: made, added to the multi handle, and removed with the object.
+class Transfer : public ProbeRun {
+ public:
+  Transfer(const release::Probe& probe, CURLM* multi);
+  ~Transfer() override;
+  Transfer(const Transfer&) = delete;
+  Transfer& operator=(const Transfer&) = delete;
+
+  // After all options are set; false when libcurl refused one.
+  bool begin();
+  void end(CURLcode code) { code_ = code; }  // the loop found it among the done ones
+  std::optional<Finding> look() override;
+
+ protected:
+  virtual Finding judge(CURLcode code) = 0;
+  // What is wrong with the connection, in words: "connection refused".
+  std::string transfer_problem(CURLcode code) const;
+  template <class Value>
+  void set(CURLoption option, Value value) {
+    const CURLcode code = curl_easy_setopt(easy_.get(), option, value);
+    if (code != CURLE_OK) options_ok_ = false;
+  }
+  CURL* easy() const { return easy_.get(); }
+  const release::Probe& probe() const { return probe_; }
+
+ private:
+  const release::Probe& probe_;
+  CURLM* multi_;
+  std::unique_ptr<CURL, EasyFree> easy_;
+  std::array<char, CURL_ERROR_SIZE> message_{};
+  bool options_ok_ = true;
+  bool added_ = false;
+  std::optional<CURLcode> code_;
+};
+
+using StartedRun = base::Result<std::unique_ptr<ProbeRun>>;
+StartedRun start_http(const release::Probe& probe, const ProbeContext& context, CURLM* multi);
+StartedRun start_tcp(const release::Probe& probe, CURLM* multi);
+// A command that can't be started is a finding, not an error: a healthy release can start it.
+std::unique_ptr<ProbeRun> start_exec(const release::Probe& probe, const ProbeContext& context);
+
+}  // namespace updagent::health

@@ -1,0 +1,82 @@
+// What http and tcp probes share: one libcurl transfer, bounded in time and without any detour.
+#include <cerrno>
+#include <cstring>
+
+#include "agent/base/text.hpp"
+#include "agent/health/probe_run.hpp"
+
+namespace updagent::health {
+namespace {
+
+std::string lower_first(std::string text) {
+  const bool word = text.size() > 1 && text[1] >= 'a' && text[1] <= 'z';  // not "SSL ..."
+  if (word && text[0] >= 'A' && text[0] <= 'Z') text[0] = static_cast<char>(text[0] - 'A' + 'a');
+  return text;
+}
+
+}  // namespace
+
+Transfer::Transfer(const release::Probe& probe, CURLM* multi)
+    : probe_(probe), multi_(multi), easy_(curl_easy_init()) {
+  if (!easy_) return;
+  const auto limit_ms = static_cast<long>(probe.timeout.count());
+  set(CURLOPT_PRIVATE, static_cast<void*>(this));
+  set(CURLOPT_ERRORBUFFER, message_.data());
+  set(CURLOPT_NOSIGNAL, 1L);
+  set(CURLOPT_TIMEOUT_MS, limit_ms);
+  set(CURLOPT_CONNECTTIMEOUT_MS, limit_ms);
+  // The question is to this node: no proxy of the environment may answer it.
+  set(CURLOPT_PROXY, "");
+  set(CURLOPT_NOPROXY, "*");
+  // Each answer is of a new connection, and of the address that the name has now.
+  set(CURLOPT_FRESH_CONNECT, 1L);
+  set(CURLOPT_FORBID_REUSE, 1L);
+  set(CURLOPT_DNS_CACHE_TIMEOUT, 0L);
+#if LIBCURL_VERSION_NUM >= 0x075700
+  // A resolver thread that hangs is left behind instead of waited for at the end of the transfer.
+  set(CURLOPT_QUICK_EXIT, 1L);
+#endif
+}
+
+Transfer::~Transfer() {
+  if (added_) curl_multi_remove_handle(multi_, easy_.get());
+}
+
+bool Transfer::begin() {
+  if (!easy_ || !options_ok_) return false;
+  added_ = curl_multi_add_handle(multi_, easy_.get()) == CURLM_OK;
+  return added_;
+}
+
+std::optional<Finding> Transfer::look() {
+  if (!code_) return std::nullopt;
+  return judge(*code_);
+}
+
+std::string Transfer::transfer_problem(CURLcode code) const {
+  const std::string limit = base::format_duration(probe_.timeout);
+  long os_errno = 0;
+  curl_easy_getinfo(easy_.get(), CURLINFO_OS_ERRNO, &os_errno);
+  const std::string message = lower_first(base::printable(message_.data()));
+  switch (code) {
+    case CURLE_OPERATION_TIMEDOUT:
+      return "no answer within " + limit;
+    case CURLE_COULDNT_CONNECT: {
+      const char* why = os_errno != 0 ? strerrordesc_np(static_cast<int>(os_errno)) : nullptr;
+      return why != nullptr ? lower_first(why) : "no connection: " + message;
+    }
+    case CURLE_GOT_NOTHING:
+      return "the connection was closed without an answer";
+    case CURLE_PARTIAL_FILE:
+      return "the answer was cut short";
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+      if (os_errno == ECONNRESET) return "connection reset by peer";
+      break;
+    default:
+      break;
+  }
+  return message.empty() ? lower_first(curl_easy_strerror(code)) : message;
+}
+
+}  // namespace updagent::health
