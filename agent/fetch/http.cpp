@@ -14,8 +14,10 @@ namespace {
 
 // A head of this size is an attack or a mistake: real ones have a few KiB.
 constexpr std::size_t kMaxHeadBytes = 256 * 1024;
-constexpr long kReceiveBuffer = 256 * 1024;  // 16 KiB, the default, costs a fifth of a fast link
-constexpr int kLongestPollMs = 1000;         // progress is reported at least this often
+constexpr long kReceiveBuffer = 256 * 1024;
+// With a cap on the rate a large buffer would come in bursts.
+constexpr long kCappedReceiveBuffer = 16 * 1024;
+constexpr int kLongestPollMs = 1000;  // progress is reported at least this often
 constexpr const char* kUserAgent = "updagent/" UPDAGENT_VERSION;
 
 bool is_redirect(int status) {
@@ -163,7 +165,8 @@ bool set_transport(CURL* easy, const Limits& limits) {
   set(good, easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
   set(good, easy, CURLOPT_USERAGENT, kUserAgent);
   set(good, easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(limits.connect_timeout.count()));
-  set(good, easy, CURLOPT_BUFFERSIZE, kReceiveBuffer);
+  set(good, easy, CURLOPT_BUFFERSIZE,
+      limits.bytes_per_second == 0 ? kReceiveBuffer : kCappedReceiveBuffer);
   set(good, easy, CURLOPT_TCP_KEEPALIVE, 1L);
   set(good, easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);  // the proxy's answer is not the server's
   set(good, easy, CURLOPT_NOSIGNAL, 1L);

@@ -81,8 +81,9 @@ base::Result<base::UniqueFd> open_unnamed(const std::string& directory) {
 
 std::optional<std::uint64_t> number(const base::Json& json, const char* name) {
   const auto found = json.find(name);
-  if (found == json.end() || !found->is_number_unsigned()) return std::nullopt;
-  return found->get<std::uint64_t>();
+  if (found == json.end() || !found->is_number_integer()) return std::nullopt;
+  const auto value = found->get<std::int64_t>();
+  return value < 0 ? std::nullopt : std::optional(static_cast<std::uint64_t>(value));
 }
 
 std::string text(const base::Json& json, const char* name) {
