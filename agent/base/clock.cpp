@@ -53,8 +53,12 @@ std::optional<std::int64_t> utc_seconds(int year, int month, int day, int hour, 
 
 }  // namespace
 
-std::int64_t wall_now_us() { return now_us(CLOCK_REALTIME); }
-std::int64_t monotonic_now_us() { return now_us(CLOCK_BOOTTIME); }
+std::int64_t wall_now_us() {
+  return now_us(CLOCK_REALTIME);
+}
+std::int64_t monotonic_now_us() {
+  return now_us(CLOCK_BOOTTIME);
+}
 
 Milliseconds Deadline::left() const {
   constexpr std::int64_t kPollMaxMs = 24 * 3600 * 1000;  // a day: poll(2) takes an int
@@ -132,12 +136,33 @@ std::optional<std::int64_t> parse_rfc3339(std::string_view text) {
   return (*seconds - offset) * kMicrosPerSecond + micros;
 }
 
+// By hand, because strptime(3) reads the names of the locale and takes what is not a date.
 std::optional<std::int64_t> parse_http_date(std::string_view text) {
-  tm parts{};
-  const std::string copy(text);
-  const char* end = ::strptime(copy.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &parts);
-  if (end == nullptr || *end != '\0') return std::nullopt;
-  return static_cast<std::int64_t>(::timegm(&parts)) * kMicrosPerSecond;
+  static constexpr std::array<std::string_view, 7> kDays = {"Mon", "Tue", "Wed", "Thu",
+                                                            "Fri", "Sat", "Sun"};
+  static constexpr std::array<std::string_view, 12> kMonths = {
+      "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  constexpr std::size_t kLength = 29;  // fixed, RFC 9110 section 5.6.7
+  if (text.size() != kLength || text.substr(3, 2) != ", " || text.substr(25) != " GMT")
+    return std::nullopt;
+  const auto* month = std::find(kMonths.begin(), kMonths.end(), text.substr(8, 3));
+  if (std::find(kDays.begin(), kDays.end(), text.substr(0, 3)) == kDays.end() ||
+      month == kMonths.end() || text[7] != ' ' || text[11] != ' ' || text[16] != ' ' ||
+      text[19] != ':' || text[22] != ':')
+    return std::nullopt;
+  const auto number = [&](std::size_t at, std::size_t digits) {
+    return take_digits(text, at, digits).value_or(-1);
+  };
+  const int day = number(5, 2);
+  const int year = number(12, 4);
+  const int hour = number(17, 2);
+  const int minute = number(20, 2);
+  const int second = number(23, 2);
+  if (day < 0 || year < 0 || hour < 0 || minute < 0 || second < 0) return std::nullopt;
+  const int month_number = static_cast<int>(month - kMonths.begin()) + 1;
+  const auto seconds = utc_seconds(year, month_number, day, hour, minute, second);
+  if (!seconds) return std::nullopt;
+  return *seconds * kMicrosPerSecond;
 }
 
 std::optional<Milliseconds> parse_duration(std::string_view text) {

@@ -53,62 +53,86 @@ std::string parent_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-Status remove_children(int directory_fd, int depth);
-
-Status remove_one(int directory_fd, const std::string& name, int depth) {
-  if (::unlinkat(directory_fd, name.c_str(), 0) == 0 || errno == ENOENT) return ok();
-  if (errno != EISDIR && errno != EPERM) return system_error(errno, quoted("remove", name));
-  UniqueFd child(
-      ::openat(directory_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!child && errno == EACCES) {
-    // a directory of a release may lack our own read bit when we are not root
-    ::fchmodat(directory_fd, name.c_str(), 0700, 0);
-    child.reset(::openat(directory_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  }
-  if (!child) return system_error(errno, quoted("open", name));
-  UPD_TRY(remove_children(child.get(), depth + 1));
-  if (::unlinkat(directory_fd, name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
-    return system_error(errno, quoted("remove", name));
-  return ok();
-}
-
-Status remove_children(int directory_fd, int depth) {
-  if (depth > kMaxTreeDepth) return Error(Code::io_error, "cannot remove a tree this deep");
+// All names before anything else is done in there, so that the walks below hold one descriptor a
+// level and what they remove can't confuse readdir(3).
+Result<std::vector<std::string>> names_in(int directory_fd, std::size_t max_entries,
+                                          std::string_view name_for_errors) {
   const Directory listing = open_listing(directory_fd);
-  if (!listing) return system_error(errno, "cannot list a directory");
-  struct stat about {};
-  // without our own write bit nothing in it can be unlinked (matters only without root)
-  if (::fstat(directory_fd, &about) == 0 && (about.st_mode & S_IWUSR) == 0)
-    ::fchmod(directory_fd, (about.st_mode | S_IRWXU) & 07777);
+  if (!listing) return system_error(errno, quoted("list", name_for_errors));
+  std::vector<std::string> names;
   for (;;) {
     errno = 0;
     const dirent* entry = ::readdir(listing.get());
     if (entry == nullptr) break;
     if (is_dot(entry->d_name)) continue;
-    UPD_TRY(remove_one(directory_fd, entry->d_name, depth));
+    if (names.size() == max_entries)
+      return Error(Code::io_error, quoted("list", name_for_errors))
+          .expected("at most " + std::to_string(max_entries) + " names")
+          .got("more");
+    names.emplace_back(entry->d_name);
   }
-  if (errno != 0) return system_error(errno, "cannot list a directory");
+  if (errno != 0) return system_error(errno, quoted("list", name_for_errors));
+  return names;
+}
+
+// Of one directory of a tree that is removed or measured: far above what a release may hold, and
+// a bound on memory for what someone else has put there.
+constexpr std::size_t kMaxNames = 4'000'000;
+
+Status remove_children(int directory_fd, const std::string& name, int depth);
+
+Status remove_one(int directory_fd, const std::string& name, int depth) {
+  if (::unlinkat(directory_fd, name.c_str(), 0) == 0 || errno == ENOENT) return ok();
+  const int refused = errno;  // EPERM is also what an immutable file answers
+  if (refused != EISDIR && refused != EPERM) return system_error(refused, quoted("remove", name));
+  UniqueFd child(
+      ::openat(directory_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!child && errno == EACCES) {
+    // a directory of a release may lack our own read bit when we are not root
+    ::fchmodat(directory_fd, name.c_str(), 0700, 0);
+    child.reset(
+        ::openat(directory_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  }
+  if (!child) return system_error(errno == ENOTDIR ? refused : errno, quoted("remove", name));
+  UPD_TRY(remove_children(child.get(), name, depth + 1));
+  if (::unlinkat(directory_fd, name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
+    return system_error(errno, quoted("remove", name));
+  return ok();
+}
+
+Status remove_children(int directory_fd, const std::string& name, int depth) {
+  if (depth > kMaxTreeDepth)
+    return Error(Code::io_error, quoted("remove", name))
+        .expected("at most " + std::to_string(kMaxTreeDepth) + " levels of directories")
+        .got("more");
+  struct stat about{};
+  // without all three of our own bits it can't be listed and emptied (matters only without root)
+  if (::fstat(directory_fd, &about) == 0 && (about.st_mode & S_IRWXU) != S_IRWXU)
+    ::fchmod(directory_fd, (about.st_mode | S_IRWXU) & 07777);
+  UPD_ASSIGN(const auto children, names_in(directory_fd, kMaxNames, name));
+  for (const std::string& child : children) UPD_TRY(remove_one(directory_fd, child, depth));
   return ok();
 }
 
 Result<std::uint64_t> usage_below(int directory_fd, std::set<std::pair<dev_t, ino_t>>& seen,
                                   int depth) {
   constexpr std::uint64_t kStatBlock = 512;  // st_blocks counts these, whatever the file system
-  if (depth > kMaxTreeDepth) return Error(Code::io_error, "a tree this deep can't be measured");
-  const Directory listing = open_listing(directory_fd);
-  if (!listing) return system_error(errno, "cannot list a directory");
+  if (depth > kMaxTreeDepth)
+    return Error(Code::io_error, "a tree can't be measured")
+        .expected("at most " + std::to_string(kMaxTreeDepth) + " levels of directories")
+        .got("more");
+  UPD_ASSIGN(const auto names, names_in(directory_fd, kMaxNames, "a directory"));
   std::uint64_t total = 0;
-  while (const dirent* entry = ::readdir(listing.get())) {
-    if (is_dot(entry->d_name)) continue;
-    struct stat about {};
-    if (::fstatat(directory_fd, entry->d_name, &about, AT_SYMLINK_NOFOLLOW) != 0) continue;
+  for (const std::string& name : names) {
+    struct stat about{};
+    if (::fstatat(directory_fd, name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0) continue;
     if (about.st_nlink > 1 && !S_ISDIR(about.st_mode) &&
         !seen.emplace(about.st_dev, about.st_ino).second)
       continue;
     total += static_cast<std::uint64_t>(about.st_blocks) * kStatBlock;
     if (!S_ISDIR(about.st_mode)) continue;
     const UniqueFd child(
-        ::openat(directory_fd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+        ::openat(directory_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!child) continue;
     UPD_ASSIGN(const std::uint64_t below, usage_below(child.get(), seen, depth + 1));
     total += below;
@@ -136,8 +160,8 @@ Result<UniqueFd> open_beneath(int directory_fd, const std::string& relative, int
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
   constexpr int kTries = 16;  // EAGAIN: a rename raced with the walk (openat2(2))
   for (int attempt = 0; attempt < kTries; ++attempt) {
-    UniqueFd fd(static_cast<int>(
-        ::syscall(SYS_openat2, directory_fd, relative.c_str(), &how, sizeof how)));
+    UniqueFd fd(
+        static_cast<int>(::syscall(SYS_openat2, directory_fd, relative.c_str(), &how, sizeof how)));
     if (fd) return fd;
     if (errno != EAGAIN && errno != EINTR) break;
   }
@@ -145,12 +169,12 @@ Result<UniqueFd> open_beneath(int directory_fd, const std::string& relative, int
 }
 
 bool exists(const std::string& path) {
-  struct stat about {};
+  struct stat about{};
   return ::lstat(path.c_str(), &about) == 0;
 }
 
 bool exists_at(int directory_fd, const std::string& name) {
-  struct stat about {};
+  struct stat about{};
   return ::fstatat(directory_fd, name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
@@ -185,21 +209,7 @@ Result<std::optional<std::string>> read_link_at(int directory_fd, const std::str
 
 Result<std::vector<std::string>> list_directory(const std::string& path, std::size_t max_entries) {
   UPD_ASSIGN(const UniqueFd fd, open_directory(path));
-  const Directory listing = open_listing(fd.get());
-  if (!listing) return system_error(errno, quoted("list", path));
-  std::vector<std::string> names;
-  for (;;) {
-    errno = 0;
-    const dirent* entry = ::readdir(listing.get());
-    if (entry == nullptr) break;
-    if (is_dot(entry->d_name)) continue;
-    if (names.size() == max_entries)
-      return Error(Code::io_error, quoted("list", path))
-          .expected("at most " + std::to_string(max_entries) + " names")
-          .got("more");
-    names.emplace_back(entry->d_name);
-  }
-  if (errno != 0) return system_error(errno, quoted("list", path));
+  UPD_ASSIGN(auto names, names_in(fd.get(), max_entries, path));
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -234,13 +244,12 @@ Status fsync_directory(const std::string& path) {
 
 Status syncfs_fd(int fd, std::string_view name_for_errors) {
   const int failed = errno_of("sys.syncfs", [&] { return ::syncfs(fd); });
-  if (failed != 0)
-    return system_error(failed, quoted("flush the file system of", name_for_errors));
+  if (failed != 0) return system_error(failed, quoted("flush the file system of", name_for_errors));
   return ok();
 }
 
 Status make_directories(const std::string& path, mode_t mode) {
-  struct stat about {};
+  struct stat about{};
   if (::stat(path.c_str(), &about) == 0) {
     if (S_ISDIR(about.st_mode)) return ok();
     return system_error(ENOTDIR, quoted("use", path));

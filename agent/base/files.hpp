@@ -60,7 +60,7 @@ Status remove_file_durably(int directory_fd, const std::string& name);  // absen
 
 // Removes a tree without following a link; absent is fine. Bounded depth, see kMaxTreeDepth.
 Status remove_tree(int directory_fd, const std::string& name);
-inline constexpr int kMaxTreeDepth = 256;  // above release::kMaxPathDepth; two descriptors a level
+inline constexpr int kMaxTreeDepth = 256;  // above release::kMaxPathDepth; one descriptor a level
 
 // Bytes on disk (st_blocks) below path, links counted once.
 Result<std::uint64_t> disk_usage(const std::string& path);

@@ -39,6 +39,19 @@ void append_escaped(std::string& out, unsigned char byte) {
   out += kHexDigits[byte & 0xF];
 }
 
+// The bits to shift by for "", "b", "k", "kb", "kib" ... in any case.
+std::optional<unsigned> unit_shift(std::string_view suffix) {
+  static constexpr std::string_view kPrefixes = "kmgtp";
+  std::string lower(suffix);
+  for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  if (lower.empty() || lower == "b") return 0;
+  const std::size_t power = kPrefixes.find(lower[0]);
+  const std::string rest = lower.substr(1);
+  if (power == std::string_view::npos || (!rest.empty() && rest != "b" && rest != "ib"))
+    return std::nullopt;
+  return 10 * (static_cast<unsigned>(power) + 1);
+}
+
 }  // namespace
 
 std::string printable(std::string_view text, bool keep_lines) {
@@ -128,33 +141,42 @@ std::optional<std::uint64_t> parse_u64(std::string_view text) {
 std::string human_bytes(std::uint64_t bytes) {
   static constexpr std::array<const char*, 7> kUnits = {"B",   "KiB", "MiB", "GiB",
                                                         "TiB", "PiB", "EiB"};
+  // each bound is where printf would round up to one digit more
   auto value = static_cast<double>(bytes);
   std::size_t unit = 0;
-  while (value >= 1024 && unit + 1 < kUnits.size()) {
+  while (value >= (unit == 0 ? 1024 : 1023.5) && unit + 1 < kUnits.size()) {
     value /= 1024;
     ++unit;
   }
   std::array<char, 32> text{};
-  const int decimals = unit == 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  const int decimals = unit == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
   std::snprintf(text.data(), text.size(), "%.*f %s", decimals, value, kUnits[unit]);
   return text.data();
 }
 
 std::optional<std::uint64_t> parse_bytes(std::string_view text) {
-  static constexpr std::string_view kPrefixes = "kmgtp";
-  const std::size_t digits = text.find_first_not_of("0123456789");
+  constexpr std::size_t kMaxDecimals = 3;  // 10^3 << 50 fits 64 bits
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
   const auto number = parse_u64(text.substr(0, digits));
-  if (!number) return std::nullopt;
-  std::string suffix(digits == std::string_view::npos ? "" : text.substr(digits));
-  for (char& c : suffix) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-  if (suffix.empty() || suffix == "b") return number;
-  const std::size_t power = kPrefixes.find(suffix[0]);
-  const std::string rest = suffix.substr(1);
-  if (power == std::string_view::npos || (!rest.empty() && rest != "b" && rest != "ib"))
-    return std::nullopt;
-  const unsigned shift = 10 * (static_cast<unsigned>(power) + 1);
-  if (*number > (UINT64_MAX >> shift)) return std::nullopt;
-  return *number << shift;
+  text.remove_prefix(digits);
+  std::uint64_t thousandths = 0;
+  bool fraction = false;
+  if (text.starts_with('.')) {
+    text.remove_prefix(1);
+    const std::size_t length = std::min(text.find_first_not_of("0123456789"), text.size());
+    if (length > kMaxDecimals) return std::nullopt;
+    std::string decimals(text.substr(0, length));
+    if (decimals.empty()) return std::nullopt;
+    decimals.resize(kMaxDecimals, '0');
+    thousandths = parse_u64(decimals).value_or(0);
+    fraction = true;
+    text.remove_prefix(length);
+  }
+  const auto shift = unit_shift(text);
+  if (!number || !shift) return std::nullopt;
+  if (*shift == 0) return fraction ? std::nullopt : number;
+  if (*number >= (UINT64_MAX >> *shift)) return std::nullopt;  // leaves room for the fraction
+  return (*number << *shift) + ((thousandths << *shift) / 1000);
 }
 
 std::optional<std::string> nearest(std::string_view word, std::span<const std::string> candidates) {
