@@ -110,11 +110,12 @@ class Error {
  public:
   Error(Code code, std::string message) : code_(code), message_(std::move(message)) {}
 
-  Error&& expected(std::string what) && { expected_ = std::move(what); return std::move(*this); }
-  Error&& got(std::string what) && { got_ = std::move(what); return std::move(*this); }
-  Error&& hint(std::string what) && { hint_ = std::move(what); return std::move(*this); }
+  // By value: `error = std::move(error).hint(...)` would be a self-move otherwise, and lose its texts.
+  Error expected(std::string what) && { expected_ = std::move(what); return std::move(*this); }
+  Error got(std::string what) && { got_ = std::move(what); return std::move(*this); }
+  Error hint(std::string what) && { hint_ = std::move(what); return std::move(*this); }
   // Outer frames come later: error.with_context("staging release 'x'").
-  Error&& with_context(std::string what) && {
+  Error with_context(std::string what) && {
     context_.push_back(std::move(what));
     return std::move(*this);
   }
