@@ -107,12 +107,15 @@ class Fetcher {
   // Which URL, and what is kept of it.
   base::Error in_context(base::Error error) {
     const PartFile& part = transfer_.part();
-    if (error.hint().empty() && part.is_resumable()) {
-      std::string kept = base::human_bytes(part.length());
-      if (part.version().total) kept += " of " + base::human_bytes(*part.version().total);
-      error = std::move(error).hint(kept + " are kept: the same command goes on from there");
+    std::string hint = error.hint();
+    if (hint.empty() && part.is_resumable()) {
+      hint = base::human_bytes(part.length());
+      if (part.version().total) hint += " of " + base::human_bytes(*part.version().total);
+      hint += " are kept: the same command goes on from there";
     }
-    return std::move(error).with_context("fetching '" + redacted_url(request_.url) + "'");
+    return std::move(error)
+        .hint(std::move(hint))
+        .with_context("fetching '" + redacted_url(request_.url) + "'");
   }
 
   const Request& request_;

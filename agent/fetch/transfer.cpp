@@ -73,7 +73,7 @@ bool Transfer::take_whole(const ResponseHead& head) {
   if (was_whole_ && !version.etag.empty() && version.etag == part_.version().etag &&
       version.total == part_.version().total)
     return confirmed();
-  if (version.total && !check_size(*version.total)) return false;
+  if (version.total && !check_size(*version.total, true)) return false;
   resumed_from_ = 0;
   head_is_current_ = false;
   if (!check(part_.start_over(version))) return false;
@@ -84,7 +84,7 @@ bool Transfer::take_rest(const ResponseHead& head) {
   if (const auto reason = why_not_the_rest(head)) return begin_again(*reason);
   const auto range = parse_content_range(head.content_range);
   if (range && range->total) {
-    if (!check_size(*range->total)) return false;
+    if (!check_size(*range->total, true)) return false;
     if (!part_.version().total && !check(part_.set_total(*range->total))) return false;
     if (!check(part_.require_space(*range->total - part_.length()))) return false;
   }
@@ -136,7 +136,7 @@ bool Transfer::on_bytes(std::string_view bytes) {
   const auto total = part_.version().total;
   if (total && bytes.size() > *total - part_.length())
     return begin_again("more bytes than the server had announced");
-  if (!check_size(part_.length() + bytes.size())) return false;
+  if (!check_size(part_.length() + bytes.size(), false)) return false;
   const std::uint64_t before = part_.length();
   const bool appended = check(part_.append(bytes));
   if (part_.length() > before) downloaded_ += part_.length() - before;
@@ -167,11 +167,11 @@ bool Transfer::confirmed() {
   return false;
 }
 
-bool Transfer::check_size(std::uint64_t total) {
-  if (total <= request_.limits.max_bytes) return true;
+bool Transfer::check_size(std::uint64_t bytes, bool is_all) {
+  if (bytes <= request_.limits.max_bytes) return true;
   error_ = base::Error(base::Code::too_large, "the artifact is larger than this node allows")
                .expected("at most " + base::human_bytes(request_.limits.max_bytes))
-               .got(base::human_bytes(total) + (part_.version().total ? "" : " or more"))
+               .got(base::human_bytes(bytes) + (is_all ? "" : " or more"))
                .hint("raise max_artifact_bytes in [fetch] of node.toml if it is meant to be");
   // not worth its space: the next run would end the same way
   const auto discarded = part_.discard();

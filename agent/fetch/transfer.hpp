@@ -52,7 +52,7 @@ class Transfer : public ResponseSink {
   bool check(base::Status status);  // false: noted as the error of this attempt
   bool begin_again(std::string reason);
   bool confirmed();
-  bool check_size(std::uint64_t total);
+  bool check_size(std::uint64_t bytes, bool is_all);
   bool offer_head(bool at_end);
   AttemptEnd completed();
   AttemptEnd settle_failure(Failure failure);

@@ -20,6 +20,7 @@ answer is sent. A step's fields, all optional:
   extra          so many bytes past the announced end (chunked: a longer body)
   endless        a chunked body without an end
   close_at_once  close before any answer
+  silent         no answer at all, keep the connection open
   not_satisfiable  always 416 for a Range
 """
 import hashlib
@@ -73,6 +74,9 @@ class Server:
             headers[key.strip().lower()] = value.strip()
         step = self.step_for(request[1].split("?")[0].strip("/"), headers)
         if step.get("close_at_once"):
+            return False
+        if step.get("silent"):
+            connection.recv(1)  # until the client gives up
             return False
         return self.send(connection, step, headers)
 
