@@ -27,6 +27,14 @@ inline constexpr std::size_t kMaxComponentBytes = 255;   // NAME_MAX
 inline constexpr std::size_t kMaxCommandWords = 256;
 inline constexpr std::size_t kMaxStringBytes = 16 * 1024;  // any single string that is not a path
 inline constexpr std::size_t kMaxProbes = 32;
+inline constexpr std::size_t kMaxEnvironment = 256;
+// All of manifest.json but the array `entries`: it is held as a tree, 20 times its size at worst.
+inline constexpr std::size_t kMaxDescriptionBytes = 1024 * 1024;
+inline constexpr std::int64_t kMaxTime = 077777777777;      // 2242: what 11 octal digits of a ustar header hold
+inline constexpr std::uint64_t kMaxTotalBytes = 1ULL << 53;  // of all files: an exact JSON number everywhere
+inline constexpr int kMaxLinkHops = 40;                      // MAXSYMLINKS of the kernel
+// Path components looked at while all links are followed: 64 for each possible entry.
+inline constexpr std::size_t kMaxLinkSteps = 64 * kMaxEntries;
 
 // Names inside the artifact and inside an installed tree.
 inline constexpr const char* kEnvelopePath = ".updagent/release.dsse.json";
@@ -55,11 +63,16 @@ class EntryTable {
   EntryView at(std::size_t index) const;
   std::optional<std::size_t> find(std::string_view path) const;
   // The rules of docs/artifact.md, "Entries": order, portable names, parents listed before their
-  // children, links that stay in the tree and pass through no other link. No partial effect on error.
+  // children, hard links to earlier files, symlinks that stay in the tree as they are spelt.
+  // No partial effect on error.
   base::Status add(const EntryView& entry);
+  // Follows every symlink through the table as the kernel would: none may leave the tree by way of
+  // another one. Checked once, after the last add.
+  base::Status check_links() const;
   // Paths that differ only by case or by Unicode normalisation form: checked once, after the last add.
   base::Status check_twins() const;
   std::uint64_t total_file_bytes() const { return total_file_bytes_; }
+  std::size_t memory_bytes() const { return rows_.capacity() * sizeof(Row) + text_.capacity(); }
 
  private:
   struct Row {

@@ -1,0 +1,195 @@
+#include "agent/release/description_reader.hpp"
+
+#include <string>
+#include <utility>
+
+#include "agent/base/clock.hpp"
+#include "agent/release/describe.hpp"
+#include "agent/release/endpoints.hpp"
+
+namespace updagent::release {
+namespace {
+
+using base::Error;
+using base::Json;
+using base::Milliseconds;
+using base::ok;
+using base::Status;
+
+constexpr Key kHooksKeys[] = {{"post_commit"}, {"post_rollback"}, {"post_switch"}, {"pre_upgrade"}};
+constexpr Key kRequiresKeys[] = {{"agent"}, {"arch"}, {"rollback_floor"}};
+constexpr Key kServiceKeys[] = {{"environment"}, {"user"}};
+
+}  // namespace
+
+// Calls read(section) when the object under `key` is there and has no other keys than `keys`.
+template <class Read>
+Status DescriptionReader::with_section(const Fields& parent, std::string_view key,
+                                       std::span<const Key> keys, Read read) const {
+  const Json* value = parent.find(key);
+  if (value == nullptr) return ok();
+  UPD_ASSIGN(const Fields section, Fields::of(*value, parent.place(key), code()));
+  UPD_TRY(section.allow(keys));
+  return read(section);
+}
+
+Status DescriptionReader::read(const Fields& top, Manifest& into) const {
+  UPD_TRY(top.text("app", into.app));
+  UPD_TRY(version(top, "version", into.version));
+  UPD_TRY(with_section(top, "service", kServiceKeys,
+                       [&](const Fields& fields) { return service(fields, into); }));
+  UPD_TRY(with_section(top, "hooks", kHooksKeys,
+                       [&](const Fields& fields) { return hooks(fields, into.hooks); }));
+  UPD_TRY(top.each(grammar_.dialect.probes, kMaxProbes, [&](const Fields& fields) {
+    return probe(fields, into.probes.emplace_back());
+  }));
+  const std::string watch = "watch" + std::string(grammar_.dialect.duration_suffix);
+  UPD_TRY(with_section(top, "rollout", grammar_.rollout,
+                       [&](const Fields& fields) { return span(fields, watch, into.watch); }));
+  UPD_TRY(with_section(top, "retention", grammar_.retention,
+                       [&](const Fields& fields) { return fields.integer("keep", into.keep); }));
+  return with_section(top, "requires", kRequiresKeys,
+                      [&](const Fields& fields) { return needs(fields, into.needs); });
+}
+
+Status DescriptionReader::span(const Fields& fields, std::string_view key,
+                               Milliseconds& into) const {
+  if (fields.find(key) == nullptr) return ok();
+  if (!grammar_.durations_are_texts) {
+    std::int64_t count = 0;
+    UPD_TRY(fields.integer(key, count));
+    into = Milliseconds(count);
+    return ok();
+  }
+  std::string text;
+  UPD_TRY(fields.text(key, text));
+  const auto span = base::parse_duration(text);
+  if (!span)
+    return Error(code(), fields.place(key) + " is not a duration")
+        .expected("one such as '30s', '500ms' or '1m30s'")
+        .got(in_quotes(text));
+  into = *span;
+  return ok();
+}
+
+Status DescriptionReader::version(const Fields& fields, std::string_view key, SemVer& into) const {
+  std::string text;
+  UPD_TRY(fields.text(key, text));
+  auto version = parse_semver(text);
+  if (!version)
+    return Error(code(), fields.place(key) + " is not valid")
+        .expected(version.error().expected())
+        .got(in_quotes(text));
+  into = std::move(*version);
+  return ok();
+}
+
+Status DescriptionReader::hooks(const Fields& fields, Hooks& into) const {
+  const std::string timeout = "timeout" + std::string(grammar_.dialect.duration_suffix);
+  for (const NamedHook& named : kNamedHooks) {
+    const auto read_one = [&](const Fields& hook) -> Status {
+      Command& command = (into.*named.hook).emplace();
+      if (auto read = hook.texts("command", command.argv); !read) return read;
+      return span(hook, timeout, command.timeout);
+    };
+    UPD_TRY(with_section(fields, named.name, grammar_.hook, read_one));
+  }
+  return ok();
+}
+
+std::span<const Key> DescriptionReader::probe_keys(ProbeType type) const {
+  switch (type) {
+    case ProbeType::exec:
+      return grammar_.exec_probe;
+    case ProbeType::http:
+      return grammar_.http_probe;
+    case ProbeType::tcp:
+      return grammar_.tcp_probe;
+  }
+  return {};
+}
+
+Status DescriptionReader::probe(const Fields& fields, Probe& into) const {
+  const std::string suffix(grammar_.dialect.duration_suffix);
+  if (fields.find("type") == nullptr)
+    return Error(code(), fields.place("type") + " is missing")
+        .expected("'exec', 'http' or 'tcp'")
+        .got("none");
+  std::string type;
+  UPD_TRY(fields.text("type", type));
+  UPD_ASSIGN(into.type, parse_probe_type(type, fields.place("type"), code()));
+  UPD_TRY(fields.allow(probe_keys(into.type)));
+  UPD_TRY(fields.text("name", into.name));
+  UPD_TRY(probe_target(fields, into));
+  UPD_TRY(span(fields, "initial_delay" + suffix, into.initial_delay));
+  UPD_TRY(span(fields, "interval" + suffix, into.interval));
+  UPD_TRY(span(fields, "timeout" + suffix, into.timeout));
+  into.command.timeout = into.timeout;
+  UPD_TRY(fields.integer("failures", into.failures));
+  return fields.integer("successes", into.successes);
+}
+
+Status DescriptionReader::probe_target(const Fields& fields, Probe& into) const {
+  switch (into.type) {
+    case ProbeType::exec:
+      return fields.texts("command", into.command.argv);
+    case ProbeType::tcp:
+      return fields.text("address", into.address);
+    case ProbeType::http:
+      break;
+  }
+  UPD_TRY(fields.text("url", into.url));
+  UPD_TRY(fields.text("expect_body", into.expect_body));
+  return statuses(fields, into);
+}
+
+Status DescriptionReader::statuses(const Fields& fields, Probe& into) const {
+  const Json* value = fields.find("expect_status");
+  if (value == nullptr) return ok();
+  const std::string place = fields.place("expect_status");
+  into.expect_status.clear();
+  if (grammar_.statuses_may_be_short && !value->is_array()) return status(*value, place, into);
+  if (!value->is_array()) return fields.wrong_type("expect_status", "an array");
+  if (value->size() > kMaxStatusRanges)
+    return Error(code(), place + " is too long")
+        .expected("at most " + std::to_string(kMaxStatusRanges) + " ranges")
+        .got(std::to_string(value->size()));
+  for (const Json& item : *value)
+    UPD_TRY(status(item, place_of(place, into.expect_status.size()), into));
+  return ok();
+}
+
+Status DescriptionReader::status(const Json& value, const std::string& place, Probe& into) const {
+  std::string text;
+  if (value.is_string()) {
+    text = value.get<std::string>();
+  } else if (grammar_.statuses_may_be_short && value.is_number_integer()) {
+    text = std::to_string(value.get<std::int64_t>());
+  } else {
+    return Error(code(), place + " has the wrong type")
+        .expected("a status such as \"200-299\"")
+        .got(std::string(type_phrase(value)));
+  }
+  UPD_ASSIGN(const auto range, parse_status_range(text, place, code()));
+  into.expect_status.push_back(range);
+  return ok();
+}
+
+Status DescriptionReader::service(const Fields& fields, Manifest& into) const {
+  UPD_TRY(fields.text("user", into.user));
+  const Json* value = fields.find("environment");
+  if (value == nullptr) return ok();
+  UPD_ASSIGN(const Fields variables, Fields::of(*value, fields.place("environment"), code()));
+  for (const auto& [name, ignored] : value->items())  // sorted: a tree's keys are
+    UPD_TRY(variables.text(name, into.environment.emplace_back(name, "").second));
+  return ok();
+}
+
+Status DescriptionReader::needs(const Fields& fields, Requires& into) const {
+  UPD_TRY(fields.text("agent", into.agent));
+  UPD_TRY(fields.text("arch", into.arch));
+  if (fields.find("rollback_floor") == nullptr) return ok();
+  return version(fields, "rollback_floor", into.rollback_floor.emplace());
+}
+
+}  // namespace updagent::release
