@@ -7,7 +7,8 @@
 // enumerates them so and then kills at each.
 //
 // Names: "deploy.*" between side effects of a deployment (list: docs/failpoints.md), and "sys.fsync",
-// "sys.write", "sys.rename", "sys.syncfs", "sys.symlink", "sys.link", "sqlite.commit" at the calls.
+// "sys.write", "sys.rename", "sys.syncfs", "sys.symlink", "sys.link", "sys.create", "sys.mkdir",
+// "sys.attributes" (mode and mtime), "sys.reflink", "sqlite.commit" at the calls.
 #pragma once
 
 #include <string_view>

@@ -26,14 +26,14 @@ constexpr mode_t kDataMode = 0750;
 constexpr mode_t kEnvelopeMode = 0444;
 
 bool is_directory_at(int directory_fd, const std::string& name) {
-  struct stat about {};
+  struct stat about{};
   return ::fstatat(directory_fd, name.c_str(), &about, AT_SYMLINK_NOFOLLOW) == 0 &&
          S_ISDIR(about.st_mode);
 }
 
 // Whoever can write in here can make `current` point anywhere.
 Status check_ours(int fd, const std::string& path) {
-  struct stat about {};
+  struct stat about{};
   if (::fstat(fd, &about) != 0) return base::system_error(errno, cannot("look at", path));
   if (is_trusted_owner(about) && !is_others_writable(about)) return base::ok();
   return Error(Code::config_invalid, "others may write in '" + path + "'")
@@ -43,7 +43,8 @@ Status check_ours(int fd, const std::string& path) {
 }
 
 Result<std::string> real_path(const std::string& path) {
-  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr), &std::free);
+  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr),
+                                                         &std::free);
   if (!real) return base::system_error(errno, cannot("find", path));
   return std::string(real.get());
 }
@@ -70,22 +71,27 @@ Status point_link(const AppStore& store, const std::string& name,
     return Error(Code::not_found, "'" + name + "' can't point to a release that is not installed")
         .expected("a folder '" + store.path(*version) + "'")
         .got("none");
-  return base::replace_symlink_durably(store.directory_fd(), name, std::string(kReleases) + "/" + *version);
+  return base::replace_symlink_durably(store.directory_fd(), name,
+                                       std::string(kReleases) + "/" + *version);
 }
 
-Result<UniqueFd> open_own_file(const AppStore& store, const std::string& version, const char* name) {
+Result<UniqueFd> open_own_file(const AppStore& store, const std::string& version,
+                               const char* name) {
   UPD_TRY(check_version_name(version));
   if (!store.has(version))
-    return Error(Code::not_found, "version '" + version + "' of '" + store.name() + "' is not installed");
-  return base::open_beneath(store.directory_fd(),
-                            std::string(kReleases) + "/" + version + "/" + release::kReservedFolder + "/" + name,
-                            O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    return Error(Code::not_found,
+                 "version '" + version + "' of '" + store.name() + "' is not installed");
+  return base::open_beneath(
+      store.directory_fd(),
+      std::string(kReleases) + "/" + version + "/" + release::kReservedFolder + "/" + name,
+      O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 }
 
 Status make_data_folder(int directory_fd, const base::Identity& owner) {
   UPD_TRY(base::remove_tree(directory_fd, kDataBeingMade));
   UPD_TRY(make_new_directory_at(directory_fd, kDataBeingMade, kPrivateDirectory));
-  UPD_ASSIGN(const UniqueFd made, base::open_beneath(directory_fd, kDataBeingMade, O_RDONLY | O_DIRECTORY));
+  UPD_ASSIGN(const UniqueFd made,
+             base::open_beneath(directory_fd, kDataBeingMade, O_RDONLY | O_DIRECTORY));
   if (::fchown(made.get(), owner.uid, owner.gid) != 0)
     return base::system_error(errno, "cannot give the data folder to '" + owner.user + "'");
   if (::fchmod(made.get(), kDataMode) != 0)
@@ -96,7 +102,8 @@ Status make_data_folder(int directory_fd, const base::Identity& owner) {
 
 }  // namespace
 
-Result<AppStore> AppStore::open(const std::string& app_directory, const std::string& app, bool create) {
+Result<AppStore> AppStore::open(const std::string& app_directory, const std::string& app,
+                                bool create) {
   if (create) {
     UPD_TRY(base::make_directories(app_directory, kPublicDirectory));
     UPD_TRY(base::make_directories(app_directory + "/" + kReleases, kPublicDirectory));
@@ -110,13 +117,14 @@ Result<AppStore> AppStore::open(const std::string& app_directory, const std::str
   UPD_ASSIGN(std::string path, real_path(app_directory));
   UPD_ASSIGN(UniqueFd directory, base::open_directory(path));
   UPD_TRY(check_ours(directory.get(), path));
-  UPD_ASSIGN(const UniqueFd releases, base::open_beneath(directory.get(), kReleases, O_RDONLY | O_DIRECTORY));
+  UPD_ASSIGN(const UniqueFd releases,
+             base::open_beneath(directory.get(), kReleases, O_RDONLY | O_DIRECTORY));
   UPD_TRY(check_ours(releases.get(), path + "/" + kReleases));
   return AppStore(std::move(directory), std::move(path), app);
 }
 
 Status AppStore::prepare_data(const base::Identity& owner) {
-  struct stat about {};
+  struct stat about{};
   // an operator may have put a link to another file system here
   if (::fstatat(directory_.get(), kData, &about, 0) == 0) {
     if (S_ISDIR(about.st_mode)) return base::ok();
@@ -126,7 +134,8 @@ Status AppStore::prepare_data(const base::Identity& owner) {
   }
   if (errno != ENOENT || base::exists_at(directory_.get(), kData))
     return base::system_error(errno, cannot("look at", path_ + "/" + kData));
-  UPD_TRY_CONTEXT(make_data_folder(directory_.get(), owner), "making '" + path_ + "/" + kData + "'");
+  UPD_TRY_CONTEXT(make_data_folder(directory_.get(), owner),
+                  "making '" + path_ + "/" + kData + "'");
   return base::ok();
 }
 
@@ -146,7 +155,8 @@ Status AppStore::set_committed(const std::optional<std::string>& version) {
 }
 
 Result<std::vector<std::string>> AppStore::versions() const {
-  UPD_ASSIGN(std::vector<std::string> names, base::list_directory(path_ + "/" + kReleases, kMaxReleases));
+  UPD_ASSIGN(std::vector<std::string> names,
+             base::list_directory(path_ + "/" + kReleases, kMaxReleases));
   std::erase_if(names, [this](const std::string& name) { return !has(name); });
   return names;
 }
@@ -173,21 +183,25 @@ Result<base::Digest> AppStore::manifest_digest(const std::string& version) const
 
 Result<std::string> AppStore::envelope(const std::string& version) const {
   UPD_ASSIGN(const UniqueFd file, open_own_file(*this, version, kEnvelopeName));
-  return base::read_fd(file.get(), path(version) + "/" + release::kEnvelopePath, release::kMaxEnvelopeBytes);
+  return base::read_fd(file.get(), path(version) + "/" + release::kEnvelopePath,
+                       release::kMaxEnvelopeBytes);
 }
 
 // Written in incoming/, so that a crash leaves nothing extra in a checked tree.
 Status AppStore::replace_envelope(const std::string& version, std::string_view envelope) {
   UPD_TRY(open_own_file(*this, version, kEnvelopeName));
-  UPD_ASSIGN(const UniqueFd incoming, base::open_beneath(directory_.get(), kIncoming, O_RDONLY | O_DIRECTORY));
-  UPD_ASSIGN(const UniqueFd own,
-             base::open_beneath(directory_.get(), std::string(kReleases) + "/" + version + "/" + release::kReservedFolder,
-                                O_RDONLY | O_DIRECTORY));
+  UPD_ASSIGN(const UniqueFd incoming,
+             base::open_beneath(directory_.get(), kIncoming, O_RDONLY | O_DIRECTORY));
+  UPD_ASSIGN(const UniqueFd own, base::open_beneath(directory_.get(),
+                                                    std::string(kReleases) + "/" + version + "/" +
+                                                        release::kReservedFolder,
+                                                    O_RDONLY | O_DIRECTORY));
   const std::string name = unique_name(kEnvelopePrefix);
   const auto replace = [&]() -> Status {
     UPD_ASSIGN(const UniqueFd file, create_file_at(incoming.get(), name));
     UPD_TRY(base::write_all(file.get(), envelope, name));
-    if (::fchmod(file.get(), kEnvelopeMode) != 0) return base::system_error(errno, cannot("chmod", name));
+    if (::fchmod(file.get(), kEnvelopeMode) != 0)
+      return base::system_error(errno, cannot("chmod", name));
     UPD_TRY(base::fsync_fd(file.get(), name));
     return base::rename_durably(incoming.get(), name, own.get(), kEnvelopeName);
   };
@@ -204,8 +218,10 @@ Status AppStore::remove(const std::string& version) {
         .got(now.current == version ? "the current one" : "the committed one");
   if (!has(version))
     return Error(Code::not_found, "version '" + version + "' of '" + app_ + "' is not installed");
-  UPD_ASSIGN(const UniqueFd releases, base::open_beneath(directory_.get(), kReleases, O_RDONLY | O_DIRECTORY));
-  UPD_ASSIGN(const UniqueFd incoming, base::open_beneath(directory_.get(), kIncoming, O_RDONLY | O_DIRECTORY));
+  UPD_ASSIGN(const UniqueFd releases,
+             base::open_beneath(directory_.get(), kReleases, O_RDONLY | O_DIRECTORY));
+  UPD_ASSIGN(const UniqueFd incoming,
+             base::open_beneath(directory_.get(), kIncoming, O_RDONLY | O_DIRECTORY));
   const std::string name = unique_name(std::string(kRemovedPrefix) + version + "-");
   UPD_TRY(base::rename_durably(releases.get(), version, incoming.get(), name));
   return base::remove_tree(incoming.get(), name);

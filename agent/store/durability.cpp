@@ -33,15 +33,16 @@ Status Unflushed::flush(const StagedTree& tree, const release::EntryTable& table
 Status Unflushed::flush_each(const StagedTree& tree, const release::EntryTable& table) const {
   // all at once into the disk's queue, then wait for one after the other
   for (const UniqueFd& file : files_) ::sync_file_range(file.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
-  for (const UniqueFd& file : files_) UPD_TRY(base::fsync_fd(file.get(), "a file of the new release"));
+  for (const UniqueFd& file : files_)
+    UPD_TRY(base::fsync_fd(file.get(), "a file of the new release"));
   for (std::size_t i = 0; i < table.size(); ++i) {
     const release::EntryView entry = table.at(i);
     if (entry.type != release::EntryType::directory) continue;
     UPD_ASSIGN(const UniqueFd directory, tree.open(entry.path, O_RDONLY | O_DIRECTORY));
     UPD_TRY(base::fsync_fd(directory.get(), entry.path));
   }
-  UPD_ASSIGN(const UniqueFd own, base::open_beneath(tree.root_fd(), release::kReservedFolder,
-                                                    O_RDONLY | O_DIRECTORY));
+  UPD_ASSIGN(const UniqueFd own,
+             base::open_beneath(tree.root_fd(), release::kReservedFolder, O_RDONLY | O_DIRECTORY));
   UPD_TRY(base::fsync_fd(own.get(), release::kReservedFolder));
   return base::fsync_fd(tree.root_fd(), "the new release");
 }

@@ -64,8 +64,8 @@ Status FileWriter::write(std::span<const std::uint8_t> bytes) {
 
 // A hint: what it can't start, the flush at the end will do.
 void FileWriter::start_write_back() {
-  ::sync_file_range(file_.get(), static_cast<off_t>(flushing_), static_cast<off_t>(got_ - flushing_),
-                    SYNC_FILE_RANGE_WRITE);
+  ::sync_file_range(file_.get(), static_cast<off_t>(flushing_),
+                    static_cast<off_t>(got_ - flushing_), SYNC_FILE_RANGE_WRITE);
   flushing_ = got_;
 }
 

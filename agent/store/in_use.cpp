@@ -18,15 +18,16 @@ namespace {
 
 using base::Result;
 
-constexpr std::size_t kMaxProcFiles = 4'194'304 + 1024;     // PID_MAX_LIMIT and /proc's other names
-constexpr std::size_t kMaxDescriptors = 65'536;             // looked at in one process
-constexpr std::size_t kMaxMappings = 1'048'576;             // of one; vm.max_map_count is 65,530
+constexpr std::size_t kMaxProcFiles = 4'194'304 + 1024;  // PID_MAX_LIMIT and /proc's other names
+constexpr std::size_t kMaxDescriptors = 65'536;          // looked at in one process
+constexpr std::size_t kMaxMappings = 1'048'576;          // of one; vm.max_map_count is 65,530
 
 struct CloseDir {
   void operator()(DIR* directory) const { ::closedir(directory); }
 };
 
-// A deleted file's link ends in " (deleted)", a moved directory's link moves with it: a prefix tells.
+// A deleted file's link ends in " (deleted)", a moved directory's link moves with it: a prefix
+// tells.
 bool is_below(std::string_view name, std::string_view path) {
   return name.starts_with(path) && (name.size() == path.size() || name[path.size()] == '/' ||
                                     name.substr(path.size()).starts_with(" (deleted)"));
@@ -71,7 +72,8 @@ bool process_is_below(const std::string& process, const std::string& path) {
 }  // namespace
 
 Result<bool> in_use(const std::string& path) {
-  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr), &std::free);
+  const std::unique_ptr<char, decltype(&std::free)> real(::realpath(path.c_str(), nullptr),
+                                                         &std::free);
   if (!real) return base::system_error(errno, cannot("find", path));
   const std::string wanted = real.get();
   const std::unique_ptr<DIR, CloseDir> processes(::opendir("/proc"));

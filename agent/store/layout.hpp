@@ -22,9 +22,10 @@ inline constexpr const char* kEnvelopeName = "release.dsse.json";  // in release
 inline constexpr const char* kManifestName = "manifest.json";
 
 // In incoming/. A name that starts with a dot is of use to nobody once its maker is gone.
-inline constexpr const char* kLeftSuffix = ".left";        // DIGEST.left: what a killed run had unpacked
-inline constexpr const char* kDryPrefix = ".dry-";         // a dry run's tree
-inline constexpr const char* kRemovedPrefix = ".removed-"; // renamed out of releases/, being removed
+inline constexpr const char* kLeftSuffix = ".left";  // DIGEST.left: what a killed run had unpacked
+inline constexpr const char* kDryPrefix = ".dry-";   // a dry run's tree
+inline constexpr const char* kRemovedPrefix =
+    ".removed-";  // renamed out of releases/, being removed
 inline constexpr const char* kEnvelopePrefix = ".envelope-";
 
 // Nobody but the makers of releases may enter a tree that is not verified yet.

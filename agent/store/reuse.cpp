@@ -67,24 +67,42 @@ void Reuse::note_damage(std::string what) {
   if (damaged_.size() < kMaxProblems) damaged_.push_back(std::move(what));
 }
 
+std::string Reuse::Release::path_of(const Row& row) const {
+  return text.substr(row.folder_at, row.folder_length) + text.substr(row.leaf_at, row.leaf_length);
+}
+
 void Reuse::index(const std::string& version, UniqueFd root, const release::Manifest& manifest) {
   if (releases_.size() == kMaxIndexedReleases) return;
   Release kept{version, std::move(root), {}, {}};
-  for (std::size_t i = 0; i < manifest.entries.size() && indexed_ < kMaxIndexedFiles; ++i) {
-    const EntryView entry = manifest.entries.at(i);
+  add_rows(kept, manifest.entries);
+  kept.rows.shrink_to_fit();
+  kept.text.shrink_to_fit();
+  // the table is in the order of the paths, and a stable sort keeps it among equals
+  std::stable_sort(kept.rows.begin(), kept.rows.end(),
+                   [](const Row& a, const Row& b) { return a.key < b.key; });
+  releases_.push_back(std::move(kept));
+}
+
+void Reuse::add_rows(Release& kept, const release::EntryTable& table) {
+  std::string folder;
+  std::uint32_t folder_at = 0;
+  for (std::size_t i = 0; i < table.size() && indexed_ < kMaxIndexedFiles; ++i) {
+    const EntryView entry = table.at(i);
     // an empty file costs an inode either way
     if (entry.type != EntryType::file || entry.size == 0) continue;
-    kept.rows.push_back({key_of(entry.sha256), entry.mtime,
-                         static_cast<std::uint32_t>(kept.text.size()),
-                         static_cast<std::uint16_t>(entry.path.size()),
-                         static_cast<std::uint16_t>(installed_mode(entry.type, entry.mode))});
-    kept.text += entry.path;
+    const std::size_t leaf = entry.path.rfind('/') + 1;  // 0 in the root
+    if (entry.path.substr(0, leaf) != folder) {
+      folder = entry.path.substr(0, leaf);
+      folder_at = static_cast<std::uint32_t>(kept.text.size());
+      kept.text += folder;
+    }
+    kept.rows.push_back(
+        {key_of(entry.sha256), entry.mtime, folder_at, static_cast<std::uint32_t>(kept.text.size()),
+         static_cast<std::uint16_t>(leaf), static_cast<std::uint16_t>(entry.path.size() - leaf),
+         static_cast<std::uint16_t>(installed_mode(entry.type, entry.mode))});
+    kept.text += entry.path.substr(leaf);
     ++indexed_;
   }
-  std::sort(kept.rows.begin(), kept.rows.end(), [&kept](const Row& a, const Row& b) {
-    return a.key != b.key ? a.key < b.key : kept.path_of(a) < kept.path_of(b);
-  });
-  releases_.push_back(std::move(kept));
 }
 
 std::vector<const Reuse::Row*> Reuse::candidates(const Release& release, const EntryView& entry,
@@ -99,10 +117,10 @@ std::vector<const Reuse::Row*> Reuse::candidates(const Release& release, const E
   const auto first = std::lower_bound(release.rows.begin(), end, key,
                                       [](const Row& row, std::uint64_t k) { return row.key < k; });
   // the one at the same path is the likeliest to be the same in everything
-  const auto same = std::lower_bound(first, end, entry.path,
-                                     [&](const Row& row, std::string_view path) {
-                                       return row.key == key && release.path_of(row) < path;
-                                     });
+  const auto same =
+      std::lower_bound(first, end, entry.path, [&](const Row& row, std::string_view path) {
+        return row.key == key && release.path_of(row) < path;
+      });
   const bool has_same = same != end && same->key == key && release.path_of(*same) == entry.path;
   if (has_same) consider(*same);
   std::size_t scanned = 0;
@@ -121,9 +139,9 @@ bool Reuse::is_likely(const EntryView& entry) const {
 }
 
 UniqueFd Reuse::open_kept(const Release& release, const Row& row, const EntryView& entry) {
-  const std::string path(release.path_of(row));
+  const std::string path = release.path_of(row);
   auto opened = base::open_beneath(release.root.get(), path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-  struct stat about {};
+  struct stat about{};
   if (!opened || ::fstat(opened->get(), &about) != 0) {
     note_damage(release.version + ": '" + path + "' can't be opened");
     return {};
@@ -167,7 +185,7 @@ Result<Taken> Reuse::take_link(const EntryView& entry, int kept_fd, const std::s
 Result<Taken> Reuse::take_leftover(const EntryView& entry, StagedTree& tree) {
   auto left = base::open_beneath(leftover_.get(), std::string(entry.path),
                                  O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-  struct stat about {};
+  struct stat about{};
   if (!left || ::fstat(left->get(), &about) != 0 || !S_ISREG(about.st_mode) ||
       static_cast<std::uint64_t>(about.st_size) != entry.size || !is_ours(about))
     return Taken{};
@@ -191,7 +209,7 @@ Result<Taken> Reuse::take(const EntryView& entry, StagedTree& tree) {
     for (const Row* row : candidates(release, entry, clone_)) {
       const UniqueFd kept = open_kept(release, *row, entry);
       if (!kept) continue;
-      const std::string name = release.version + "/" + std::string(release.path_of(*row));
+      const std::string name = release.version + "/" + release.path_of(*row);
       UPD_ASSIGN(Taken taken, clone_ ? take_clone(entry, kept.get(), name, tree)
                                      : take_link(entry, kept.get(), name, tree));
       if (taken.how != Taken::How::nothing) return taken;

@@ -17,14 +17,16 @@
 namespace updagent::store {
 
 // Of the releases offered, the first two: current and the one before hold nearly all that can be
-// shared. 24 bytes and the path for each file: 27 MB for the largest release of 80-byte paths.
+// shared. 32 bytes and the last component of the path for each file: about 14 MB for the
+// largest release.
 inline constexpr std::size_t kMaxIndexedReleases = 2;
 inline constexpr std::size_t kMaxIndexedFiles = release::kMaxEntries;  // of all of them together
 
 struct Taken {
   enum class How { nothing, from_leftover, by_clone, by_link };
   How how = How::nothing;
-  base::UniqueFd file;  // mode and mtime have to be set, and it must be flushed; invalid for by_link
+  base::UniqueFd
+      file;  // mode and mtime have to be set, and it must be flushed; invalid for by_link
 };
 
 class Reuse {
@@ -50,8 +52,10 @@ class Reuse {
   struct Row {
     std::uint64_t key;  // the first 8 bytes of the digest
     std::int64_t mtime;
-    std::uint32_t path_at;
-    std::uint16_t path_length;
+    std::uint32_t folder_at;  // with its '/'; files of one folder share it
+    std::uint32_t leaf_at;
+    std::uint16_t folder_length;
+    std::uint16_t leaf_length;
     std::uint16_t mode;
   };
   struct Release {
@@ -59,11 +63,10 @@ class Reuse {
     base::UniqueFd root;
     std::vector<Row> rows;  // by key, then path
     std::string text;
-    std::string_view path_of(const Row& row) const {
-      return std::string_view(text).substr(row.path_at, row.path_length);
-    }
+    std::string path_of(const Row& row) const;
   };
 
+  void add_rows(Release& kept, const release::EntryTable& table);
   static std::vector<const Row*> candidates(const Release& release, const release::EntryView& entry,
                                             bool any_attributes);
   base::UniqueFd open_kept(const Release& release, const Row& row, const release::EntryView& entry);

@@ -15,7 +15,8 @@ struct SpaceNeed {
   std::uint64_t inodes = 0;
 };
 
-SpaceNeed space_need(const release::EntryTable& table, const Reuse& reuse, std::uint64_t block_bytes);
+SpaceNeed space_need(const release::EntryTable& table, const Reuse& reuse,
+                     std::uint64_t block_bytes);
 // Code::no_space with the figures. `directory` only for the message.
 base::Status check_free_space(int directory_fd, const std::string& directory,
                               const release::EntryTable& table, const Reuse& reuse,

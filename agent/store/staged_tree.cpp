@@ -82,7 +82,8 @@ Status set_attributes(int fd, mode_t mode, std::int64_t mtime, std::string_view 
   const auto times = only_mtime(mtime);
   const int injected = failpoint::fail("sys.attributes");
   if (injected != 0 || ::futimens(fd, times.data()) != 0 || ::fchmod(fd, mode) != 0)
-    return base::system_error(injected != 0 ? injected : errno, cannot("set mode and time of", name));
+    return base::system_error(injected != 0 ? injected : errno,
+                              cannot("set mode and time of", name));
   return base::ok();
 }
 
@@ -109,7 +110,8 @@ Result<UniqueFd> StagedTree::create_file(std::string_view path) {
   return create_file_at(at.parent_fd, at.name);
 }
 
-Status StagedTree::make_symlink(std::string_view path, std::string_view target, std::int64_t mtime) {
+Status StagedTree::make_symlink(std::string_view path, std::string_view target,
+                                std::int64_t mtime) {
   UPD_ASSIGN(const Place at, place(path));
   const std::string to(target);
   const int injected = failpoint::fail("sys.symlink");

@@ -34,7 +34,9 @@ Status copy_bytes(int from_fd, int to_fd, std::string_view name) {
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) return base::system_error(errno, cannot("read", name));
     if (count == 0) return base::ok();
-    UPD_TRY(base::write_all(to_fd, std::span<const std::uint8_t>(buffer.data(), static_cast<std::size_t>(count)), name));
+    UPD_TRY(base::write_all(
+        to_fd, std::span<const std::uint8_t>(buffer.data(), static_cast<std::size_t>(count)),
+        name));
     at += count;
   }
 }
@@ -73,8 +75,8 @@ struct Staging::Impl {
   Status remove();
 };
 
-// The tree of a killed run becomes a source. When there is one already, both hold a beginning of the
-// same list of entries: the longer one stays.
+// The tree of a killed run becomes a source. When there is one already, both hold a beginning of
+// the same list of entries: the longer one stays.
 Status Staging::Impl::set_aside() {
   if (!base::exists_at(incoming.get(), name)) return base::ok();
   if (base::exists_at(incoming.get(), left_name())) {
@@ -89,7 +91,8 @@ Status Staging::Impl::set_aside() {
 
 Status Staging::Impl::make_own_folder(std::string_view envelope) {
   UPD_TRY(make_new_directory_at(tree.root_fd(), release::kReservedFolder, kPrivateDirectory));
-  UPD_ASSIGN(const UniqueFd folder, base::open_beneath(tree.root_fd(), release::kReservedFolder, O_RDONLY | O_DIRECTORY));
+  UPD_ASSIGN(const UniqueFd folder,
+             base::open_beneath(tree.root_fd(), release::kReservedFolder, O_RDONLY | O_DIRECTORY));
   UPD_ASSIGN(UniqueFd file, create_file_at(folder.get(), kEnvelopeName));
   UPD_TRY(base::write_all(file.get(), envelope, release::kEnvelopePath));
   if (::fchmod(file.get(), kOwnFileMode) != 0)
@@ -108,14 +111,16 @@ Status Staging::Impl::index_kept(const AppStore& store) {
     const auto manifest = store.manifest(version);
     auto root = base::open_beneath(releases.get(), version, O_RDONLY | O_DIRECTORY);
     if (!manifest || !root) {
-      reuse.note_damage(version + ": " + (manifest ? root.error().line() : manifest.error().line()));
+      reuse.note_damage(version + ": " +
+                        (manifest ? root.error().line() : manifest.error().line()));
       continue;
     }
     reuse.index(version, std::move(*root), *manifest);
     ++indexed;
   }
   if (options.throw_away || !base::exists_at(incoming.get(), left_name())) return base::ok();
-  UPD_ASSIGN(UniqueFd left, base::open_beneath(incoming.get(), left_name(), O_RDONLY | O_DIRECTORY));
+  UPD_ASSIGN(UniqueFd left,
+             base::open_beneath(incoming.get(), left_name(), O_RDONLY | O_DIRECTORY));
   reuse.set_leftover(std::move(left));
   return base::ok();
 }
@@ -128,11 +133,14 @@ Status Staging::Impl::drop_leftover() {
 
 Status Staging::prepare(const AppStore& store, std::string_view envelope) {
   Impl& self = *impl_;
-  UPD_ASSIGN(self.incoming, base::open_beneath(store.directory_fd(), kIncoming, O_RDONLY | O_DIRECTORY));
-  UPD_ASSIGN(self.releases, base::open_beneath(store.directory_fd(), kReleases, O_RDONLY | O_DIRECTORY));
+  UPD_ASSIGN(self.incoming,
+             base::open_beneath(store.directory_fd(), kIncoming, O_RDONLY | O_DIRECTORY));
+  UPD_ASSIGN(self.releases,
+             base::open_beneath(store.directory_fd(), kReleases, O_RDONLY | O_DIRECTORY));
   if (!self.options.throw_away) UPD_TRY(self.set_aside());
   UPD_TRY(make_new_directory_at(self.incoming.get(), self.name, kPrivateDirectory));
-  UPD_ASSIGN(UniqueFd root, base::open_beneath(self.incoming.get(), self.name, O_RDONLY | O_DIRECTORY));
+  UPD_ASSIGN(UniqueFd root,
+             base::open_beneath(self.incoming.get(), self.name, O_RDONLY | O_DIRECTORY));
   self.tree = StagedTree(std::move(root));
   UPD_TRY(self.make_own_folder(envelope));
   return self.index_kept(store);
@@ -145,7 +153,8 @@ Staging::~Staging() {
 }
 
 Result<std::unique_ptr<Staging>> Staging::begin(const AppStore& store, const base::Digest& manifest,
-                                                std::string_view envelope, const StagingOptions& options) {
+                                                std::string_view envelope,
+                                                const StagingOptions& options) {
   auto impl = std::make_unique<Impl>();
   impl->app_directory = store.directory();
   impl->name = options.throw_away ? unique_name(kDryPrefix) : manifest.hex();
@@ -162,7 +171,8 @@ Status Staging::manifest_bytes(std::string_view piece) {
 
 Result<release::Manifest> Staging::parse_manifest() {
   FileHasher hasher;
-  UPD_ASSIGN(const base::Digest got, hasher.hash(impl_->manifest_file.get(), release::kManifestPath));
+  UPD_ASSIGN(const base::Digest got,
+             hasher.hash(impl_->manifest_file.get(), release::kManifestPath));
   if (got != impl_->digest)
     return Error(Code::manifest_digest, "the manifest is not the one that was signed")
         .expected("sha256 " + impl_->digest.hex())
@@ -216,7 +226,9 @@ Status Staging::begin_file(const EntryView& entry) {
   return self.writer.open(entry, std::move(file), false);
 }
 
-Status Staging::file_bytes(std::span<const std::uint8_t> bytes) { return impl_->writer.write(bytes); }
+Status Staging::file_bytes(std::span<const std::uint8_t> bytes) {
+  return impl_->writer.write(bytes);
+}
 
 Status Staging::end_file() {
   Impl& self = *impl_;
@@ -242,7 +254,8 @@ Status Staging::hardlink(const EntryView& entry) {
 Status Staging::Impl::copy_link(int target_fd, const EntryView& entry) {
   UPD_ASSIGN(UniqueFd file, tree.create_file(entry.path));
   UPD_TRY(copy_bytes(target_fd, file.get(), entry.path));
-  UPD_TRY(set_attributes(file.get(), installed_mode(entry.type, entry.mode), entry.mtime, entry.path));
+  UPD_TRY(
+      set_attributes(file.get(), installed_mode(entry.type, entry.mode), entry.mtime, entry.path));
   unflushed.add(std::move(file));
   return base::ok();
 }
@@ -251,19 +264,23 @@ Status Staging::Impl::seal_own_files() {
   if (::fchmod(manifest_file.get(), kOwnFileMode) != 0)
     return base::system_error(errno, cannot("chmod", release::kManifestPath));
   unflushed.add(std::move(manifest_file));
-  UPD_ASSIGN(const UniqueFd folder, base::open_beneath(tree.root_fd(), release::kReservedFolder, O_RDONLY | O_DIRECTORY));
-  if (::fchmod(folder.get(), kPublicDirectory) != 0 || ::fchmod(tree.root_fd(), kPublicDirectory) != 0)
+  UPD_ASSIGN(const UniqueFd folder,
+             base::open_beneath(tree.root_fd(), release::kReservedFolder, O_RDONLY | O_DIRECTORY));
+  if (::fchmod(folder.get(), kPublicDirectory) != 0 ||
+      ::fchmod(tree.root_fd(), kPublicDirectory) != 0)
     return base::system_error(errno, cannot("chmod", path()));
   return base::ok();
 }
 
-// Backwards through ascending paths: children come before their parent, whose mtime they would move.
+// Backwards through ascending paths: children come before their parent, whose mtime they would
+// move.
 Status Staging::Impl::set_directory_attributes(const release::EntryTable& table) {
   for (std::size_t i = table.size(); i-- > 0;) {
     const EntryView entry = table.at(i);
     if (entry.type != EntryType::directory) continue;
     UPD_ASSIGN(const UniqueFd directory, tree.open(entry.path, O_RDONLY | O_DIRECTORY));
-    UPD_TRY(set_attributes(directory.get(), installed_mode(entry.type, entry.mode), entry.mtime, entry.path));
+    UPD_TRY(set_attributes(directory.get(), installed_mode(entry.type, entry.mode), entry.mtime,
+                           entry.path));
   }
   return base::ok();
 }
@@ -303,7 +320,9 @@ const StagingReport& Staging::report() const {
   return impl_->report;
 }
 
-std::string Staging::path() const { return impl_->path(); }
+std::string Staging::path() const {
+  return impl_->path();
+}
 
 Status Staging::Impl::remove() {
   UPD_TRY(base::remove_tree(incoming.get(), name));

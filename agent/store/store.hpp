@@ -1,5 +1,5 @@
-// Puts releases on disk and makes one of them current. Start here for agent/store/: it promises that
-// `current` and `committed` each name a complete tree at every instant, and that what lies in
+// Puts releases on disk and makes one of them current. Start here for agent/store/: it promises
+// that `current` and `committed` each name a complete tree at every instant, and that what lies in
 // releases/ was hashed while it was written. It never decides which release should run.
 #pragma once
 
@@ -23,16 +23,17 @@ namespace updagent::store {
 inline constexpr std::size_t kMaxReleases = 10'000;  // names in releases/: a bound for listings
 
 struct Links {
-  std::optional<std::string> current;    // version
+  std::optional<std::string> current;  // version
   std::optional<std::string> committed;
 };
 
 // apps/APP. All methods are for the holder of the app's lock unless they only read.
 class AppStore {
  public:
-  // Makes apps/APP, releases/ and incoming/ (0700) if `create`; otherwise Code::not_found when the app
-  // is unknown here. Code::config_invalid when somebody else may write in one of them.
-  static base::Result<AppStore> open(const std::string& app_directory, const std::string& app, bool create);
+  // Makes apps/APP, releases/ and incoming/ (0700) if `create`; otherwise Code::not_found when the
+  // app is unknown here. Code::config_invalid when somebody else may write in one of them.
+  static base::Result<AppStore> open(const std::string& app_directory, const std::string& app,
+                                     bool create);
   AppStore(AppStore&&) noexcept = default;
   AppStore& operator=(AppStore&&) noexcept = default;
 
@@ -46,17 +47,19 @@ class AppStore {
 
   base::Result<std::vector<std::string>> versions() const;  // trees in releases/, sorted by name
   bool has(const std::string& version) const;
-  std::string path(const std::string& version) const;       // absolute, for cwd and environment
-  base::Result<release::Manifest> manifest(const std::string& version) const;  // of an installed tree
+  std::string path(const std::string& version) const;  // absolute, for cwd and environment
+  base::Result<release::Manifest> manifest(
+      const std::string& version) const;  // of an installed tree
   base::Result<base::Digest> manifest_digest(const std::string& version) const;
   base::Result<std::string> envelope(const std::string& version) const;
   base::Status replace_envelope(const std::string& version, std::string_view envelope);
-  // Refused (Code::io_error) for current and committed. The tree is renamed out of releases/ first, so
-  // that no half-removed tree is ever under its name.
+  // Refused (Code::io_error) for current and committed. The tree is renamed out of releases/ first,
+  // so that no half-removed tree is ever under its name.
   base::Status remove(const std::string& version);
-  // What crashes left: half-removed trees, dry runs, temporary links, incoming/ older than `older_than`
-  // or past `max_bytes` (oldest first), but never what belongs to incoming/KEEP.
-  base::Status sweep(base::Milliseconds older_than, std::uint64_t max_bytes, const std::string& keep);
+  // What crashes left: half-removed trees, dry runs, temporary links, incoming/ older than
+  // `older_than` or past `max_bytes` (oldest first), but never what belongs to incoming/KEEP.
+  base::Status sweep(base::Milliseconds older_than, std::uint64_t max_bytes,
+                     const std::string& keep);
 
   int directory_fd() const { return directory_.get(); }
   const std::string& directory() const { return path_; }
@@ -73,29 +76,33 @@ class AppStore {
 // --- staging ----------------------------------------------------------------------------------
 
 struct StagingOptions {
-  std::vector<std::string> reuse_from;  // versions whose unchanged files may be taken; verified ones only
-  bool throw_away = false;              // --dry-run: removed by the destructor
+  std::vector<std::string>
+      reuse_from;           // versions whose unchanged files may be taken; verified ones only
+  bool throw_away = false;  // --dry-run: removed by the destructor
   std::uint64_t min_free_bytes = 0;
 };
 
 struct StagingReport {
   std::uint64_t written_bytes = 0;
-  std::uint64_t reused_bytes = 0;   // not written again
+  std::uint64_t reused_bytes = 0;  // not written again
   std::uint64_t reused_files = 0;
-  std::uint64_t linked_files = 0;   // of those by hard link to a kept release's
-  std::uint64_t cloned_files = 0;   // of those by reflink; the rest a killed run had unpacked
-  // Kept files that are not what their own release's manifest says: "1.4.1/bin/x: expected sha256 ..,
-  // got ..". They were not taken; that release is damaged. At most kMaxProblems.
+  std::uint64_t linked_files = 0;  // of those by hard link to a kept release's
+  std::uint64_t cloned_files = 0;  // of those by reflink; the rest a killed run had unpacked
+  // Kept files that are not what their own release's manifest says: "1.4.1/bin/x: expected sha256
+  // .., got ..". They were not taken; that release is damaged. At most kMaxProblems.
   std::vector<std::string> damaged_kept;
 };
 
-// incoming/DIGEST: envelope and manifest first, then the entries as the reader hands them over, then
-// finish() makes all of it durable and publish() renames it into releases/VERSION. What a killed run
-// has left there is hashed again file by file and taken instead of written, then removed.
+// incoming/DIGEST: envelope and manifest first, then the entries as the reader hands them over,
+// then finish() makes all of it durable and publish() renames it into releases/VERSION. What a
+// killed run has left there is hashed again file by file and taken instead of written, then
+// removed.
 class Staging : public release::EntrySink {
  public:
-  static base::Result<std::unique_ptr<Staging>> begin(const AppStore& store, const base::Digest& manifest,
-                                                      std::string_view envelope, const StagingOptions& options);
+  static base::Result<std::unique_ptr<Staging>> begin(const AppStore& store,
+                                                      const base::Digest& manifest,
+                                                      std::string_view envelope,
+                                                      const StagingOptions& options);
   ~Staging() override;
 
   // A file to stream the manifest into while its digest is checked; then parsed from there, if what
@@ -113,8 +120,8 @@ class Staging : public release::EntrySink {
   base::Status symlink(const release::EntryView& entry) override;
   base::Status hardlink(const release::EntryView& entry) override;
 
-  // Directory modes and mtimes, then everything on stable storage (but for a throw-away one). When the
-  // disk fails at that, nothing stays: what it has lost can't be told from what it has.
+  // Directory modes and mtimes, then everything on stable storage (but for a throw-away one). When
+  // the disk fails at that, nothing stays: what it has lost can't be told from what it has.
   base::Status finish(const release::EntryTable& table);
   // rename(2) to releases/VERSION; a failed or half-done tree of that version was removed before.
   base::Status publish(const std::string& version);
@@ -135,27 +142,31 @@ class Staging : public release::EntrySink {
 struct TreeReport {
   std::uint64_t entries = 0;
   std::uint64_t bytes = 0;
-  std::vector<std::string> problems;  // "lib/a.js: expected sha256 .., got ..", "extra file x"; at most kMaxProblems
+  std::vector<std::string>
+      problems;  // "lib/a.js: expected sha256 .., got ..", "extra file x"; at most kMaxProblems
 };
 inline constexpr std::size_t kMaxProblems = 20;
-// Every entry: type, mode, size, digest, link target, owner (root or we), no file capabilities; nothing
-// missing, nothing extra; the .updagent folder holds envelope and manifest. Stops looking at
-// kMaxProblems. `interrupt` may be null.
+// Every entry: type, mode, size, digest, link target, owner (root or we), no file capabilities;
+// nothing missing, nothing extra; the .updagent folder holds envelope and manifest. Stops looking
+// at kMaxProblems. `interrupt` may be null.
 base::Result<TreeReport> verify_tree(const std::string& path, const release::Manifest& manifest,
                                      base::Interrupt* interrupt);
 
-// --- retention ------------------------------------------------------------------------------------
+// --- retention
+// ------------------------------------------------------------------------------------
 
 struct Candidate {
   std::string version;
   std::string state;  // good, failed, staged
   std::int64_t installed_us = 0;
 };
-// What may go: failed and staged first, then good ones beyond the newest `keep`; never a protected one.
+// What may go: failed and staged first, then good ones beyond the newest `keep`; never a protected
+// one.
 std::vector<std::string> plan_retention(std::vector<Candidate> releases, int keep,
                                         const std::vector<std::string>& protected_versions);
-// A process other than this one has its working directory, root, executable, a mapping or an open file
-// below `path` (scan of /proc, as far as we may look; names as this mount namespace sees them).
+// A process other than this one has its working directory, root, executable, a mapping or an open
+// file below `path` (scan of /proc, as far as we may look; names as this mount namespace sees
+// them).
 base::Result<bool> in_use(const std::string& path);
 
 }  // namespace updagent::store

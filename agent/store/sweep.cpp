@@ -26,7 +26,7 @@ struct Remains {
 
 // A directory's mtime is that of its last new name: of the last begin(), or later.
 Result<Remains> look_at(int incoming_fd, const std::string& path, const std::string& name) {
-  struct stat about {};
+  struct stat about{};
   if (::fstatat(incoming_fd, name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0)
     return base::system_error(errno, cannot("look at", name));
   Remains one{name, about.st_mtim.tv_sec * kSecond + about.st_mtim.tv_nsec / 1000, 0};
@@ -66,10 +66,12 @@ Result<std::vector<Remains>> remove_old(int incoming_fd, const std::string& path
 
 }  // namespace
 
-Status AppStore::sweep(base::Milliseconds older_than, std::uint64_t max_bytes, const std::string& keep) {
+Status AppStore::sweep(base::Milliseconds older_than, std::uint64_t max_bytes,
+                       const std::string& keep) {
   for (const char* name : {".current.new", ".committed.new", ".data.new"})
     UPD_TRY(base::remove_tree(directory_.get(), name));
-  UPD_ASSIGN(const UniqueFd incoming, base::open_beneath(directory_.get(), kIncoming, O_RDONLY | O_DIRECTORY));
+  UPD_ASSIGN(const UniqueFd incoming,
+             base::open_beneath(directory_.get(), kIncoming, O_RDONLY | O_DIRECTORY));
   const std::string path = path_ + "/" + kIncoming;
   const std::int64_t oldest_us = base::wall_now_us() - older_than.count() * 1000;
   UPD_ASSIGN(std::vector<Remains> left, remove_old(incoming.get(), path, oldest_us, keep));

@@ -49,7 +49,7 @@ class TreeCheck {
 
   Status run(const std::string& path) {
     UPD_ASSIGN(const UniqueFd root, base::open_path(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-    struct stat about {};
+    struct stat about{};
     if (::fstat(root.get(), &about) != 0) return base::system_error(errno, cannot("look at", path));
     check_owner(".", about);
     UPD_TRY(check_own_folder(root.get()));
@@ -75,7 +75,8 @@ class TreeCheck {
       problem(path, "expected owner root or uid " + std::to_string(::geteuid()) + ", got uid " +
                         std::to_string(about.st_uid));
     if (!S_ISLNK(about.st_mode) && is_others_writable(about))
-      problem(path, "expected not writable by group or others, got mode " + mode_text(about.st_mode));
+      problem(path,
+              "expected not writable by group or others, got mode " + mode_text(about.st_mode));
   }
 
   Status check_own_folder(int root_fd);
@@ -85,7 +86,8 @@ class TreeCheck {
   bool check_type_and_mode(const EntryView& entry, const struct stat& about);
   Status check_file(int directory_fd, const std::string& name, const EntryView& entry);
   Status check_symlink(int directory_fd, const std::string& name, const EntryView& entry);
-  Status check_directory(int directory_fd, const std::string& name, const EntryView& entry, int depth);
+  Status check_directory(int directory_fd, const std::string& name, const EntryView& entry,
+                         int depth);
   void report_missing();
 
   const release::EntryTable& table_;
@@ -97,13 +99,14 @@ class TreeCheck {
 
 Status TreeCheck::check_own_folder(int root_fd) {
   const auto folder = base::open_beneath(root_fd, release::kReservedFolder, O_RDONLY | O_DIRECTORY);
-  struct stat about {};
+  struct stat about{};
   if (!folder || ::fstat(folder->get(), &about) != 0) {
     problem(release::kReservedFolder, "missing");
     return base::ok();
   }
   check_owner(release::kReservedFolder, about);
-  UPD_ASSIGN(const std::vector<std::string> names, names_in(folder->get(), release::kReservedFolder));
+  UPD_ASSIGN(const std::vector<std::string> names,
+             names_in(folder->get(), release::kReservedFolder));
   for (const std::string& name : names)
     if (name != kEnvelopeName && name != kManifestName)
       problem(std::string(release::kReservedFolder) + "/" + name, "extra");
@@ -156,7 +159,8 @@ Status TreeCheck::walk(int directory_fd, const std::string& prefix, int depth) {
   return base::ok();
 }
 
-Status TreeCheck::check(int directory_fd, const std::string& name, const std::string& path, int depth) {
+Status TreeCheck::check(int directory_fd, const std::string& name, const std::string& path,
+                        int depth) {
   UPD_TRY(stop_if_asked());
   const std::optional<std::size_t> index = table_.find(path);
   if (!index) {
@@ -165,7 +169,7 @@ Status TreeCheck::check(int directory_fd, const std::string& name, const std::st
   }
   seen_[*index] = true;
   const EntryView entry = table_.at(*index);
-  struct stat about {};
+  struct stat about{};
   if (::fstatat(directory_fd, name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0)
     return base::system_error(errno, cannot("look at", path));
   ++report_.entries;
@@ -219,14 +223,17 @@ Status TreeCheck::check_file(int directory_fd, const std::string& name, const En
     if (!target) return Error(Code::internal, "a hard link without its target in the table");
     content = table_.at(*target);
   }
-  UPD_ASSIGN(const UniqueFd file, base::open_beneath(directory_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
-  struct stat about {};
-  if (::fstat(file.get(), &about) != 0) return base::system_error(errno, cannot("look at", entry.path));
+  UPD_ASSIGN(const UniqueFd file,
+             base::open_beneath(directory_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+  struct stat about{};
+  if (::fstat(file.get(), &about) != 0)
+    return base::system_error(errno, cannot("look at", entry.path));
   if (::fgetxattr(file.get(), "security.capability", nullptr, 0) >= 0)
     problem(entry.path, "expected no file capabilities, got some");
   const auto size = static_cast<std::uint64_t>(about.st_size);
   if (!S_ISREG(about.st_mode) || size != content.size) {
-    problem(entry.path, "expected " + std::to_string(content.size) + " bytes, got " + std::to_string(size));
+    problem(entry.path,
+            "expected " + std::to_string(content.size) + " bytes, got " + std::to_string(size));
     return base::ok();
   }
   const auto digest = hasher_.hash(file.get(), entry.path, interrupt_);
