@@ -1,0 +1,124 @@
+#include "agent/deploy/engine.hpp"
+
+#include "agent/base/failpoints.hpp"
+
+namespace updagent::deploy {
+
+using base::Code;
+using base::Error;
+
+Engine::Engine(const Context& context, journal::Journal* journal, Plan plan,
+               journal::DeploymentRow row)
+    : context_(context),
+      journal_(journal),
+      plan_(std::move(plan)),
+      recorder_(journal, context.journal_paths(), plan_.node_name, std::move(row),
+                *context.observer) {}
+
+// The life of a deployment: the table decides, the steps act.
+DeployResult Engine::run(State first) {
+  State state = first;
+  for (int steps = 0; state != State::closed && !plan_.settled; ++steps) {
+    const Event event = steps < kMaxSteps
+                            ? step(state)
+                            : fail(Error(Code::internal, "the deployment went in circles"));
+    state = steps < kMaxSteps ? next_state(state, event) : State::closed;
+  }
+  return finish();
+}
+
+Event Engine::step(State state) {
+  // Decided but not closed: a restart in cleanup still knows how it ended.
+  if (plan_.outcome) recorder_.row().outcome = outcome_name(*plan_.outcome);
+  if (plan_.committed && !plan_.outcome)
+    recorder_.row().outcome = outcome_name(Outcome::committed);
+  stage_detail_ = journal::Json::object();
+  stage_summary_.clear();
+  base::Status status = recorder_.begin(state);
+  base::failpoint::hit("deploy.begin." + std::string(state_name(state)));
+  if (status) {
+    switch (state) {
+      case State::fetch: status = fetch(); break;
+      case State::verify: status = verify(); break;
+      case State::stage: status = stage(); break;
+      case State::pre_upgrade: status = pre_upgrade(); break;
+      case State::switching: status = switch_over(); break;
+      case State::watch: status = watch(); break;
+      case State::commit: status = commit(); break;
+      case State::abandon: status = abandon(); break;
+      case State::rollback: status = roll_back(); break;
+      case State::cleanup: status = cleanup(); break;
+      case State::start:
+      case State::preflight:
+      case State::shift:
+      case State::closed:
+        status = Error(Code::internal, "the strategy 'files' has no such state");
+        break;
+    }
+  }
+  if (status) {
+    recorder_.end("success", std::move(stage_detail_), stage_summary_);
+    base::failpoint::hit("deploy.end." + std::string(state_name(state)));
+    return Event::done;
+  }
+  stage_detail_["error"] = status.error().code_name();
+  stage_detail_["message"] = status.error().line();
+  recorder_.end("failure", std::move(stage_detail_), status.error().line());
+  base::failpoint::hit("deploy.end." + std::string(state_name(state)));
+  return fail(std::move(status).error());
+}
+
+Event Engine::fail(Error error) {
+  const bool interrupted = error.code() == Code::interrupted;
+  if (!plan_.error) {
+    plan_.reason = error.code_name();
+    plan_.error = std::move(error);
+  }
+  // kept in the row, so that a recovery of this deployment still knows why
+  if (recorder_.row().reason.empty()) recorder_.row().reason = plan_.reason;
+  return interrupted ? Event::interrupted : Event::failed;
+}
+
+void Engine::add_stage_detail(std::string_view name, journal::Json value) {
+  stage_detail_[std::string(name)] = std::move(value);
+}
+
+DeployResult Engine::finish() {
+  const journal::DeploymentRow& row = recorder_.row();
+  DeployResult result;
+  if (!plan_.outcome) {
+    const bool refused = plan_.error && (plan_.error->exit() == base::Exit::refused ||
+                                         plan_.error->code() == Code::held);
+    plan_.outcome = plan_.committed ? Outcome::committed
+                    : refused       ? Outcome::refused
+                                    : Outcome::aborted;
+  }
+  result.outcome = *plan_.outcome;
+  result.reason = plan_.reason;
+  if (!plan_.request.dry_run) {
+    base::failpoint::hit("deploy.before_close");
+    journal::Json detail = {{"bytes_downloaded", row.bytes_downloaded},
+                            {"bytes_reused", row.bytes_reused}};
+    if (plan_.error) detail["message"] = plan_.error->line();
+    const base::Status closed = recorder_.close(result.outcome, result.reason, std::move(detail));
+    if (!closed) observer().warning("the end could not be recorded: " + closed.error().line());
+    base::failpoint::hit("deploy.after_close");
+  }
+  plan_.guardian.dismiss();
+  result.trace_id = row.trace_id;
+  result.app = row.app;
+  result.from = row.from_version;
+  result.to = row.to_version;
+  result.bytes_downloaded = static_cast<std::uint64_t>(row.bytes_downloaded);
+  result.bytes_reused = static_cast<std::uint64_t>(row.bytes_reused);
+  result.stages = recorder_.stages();
+  const bool good = result.outcome == Outcome::committed || result.outcome == Outcome::unchanged;
+  if (!good) result.error = std::move(plan_.error);
+  result.requested_rollback = row.kind == "rollback";
+  result.dry_run = plan_.request.dry_run;
+  if (result.dry_run && plan_.manifest && good)
+    result.plan = describe_plan(*plan_.manifest, row.from_version, plan_.user, plan_.settings.app);
+  return result;
+}
+
+}  // namespace updagent::deploy

@@ -1,0 +1,86 @@
+// The engine behind apply(), rollback() and recover(): one object per deployment. Private to deploy/.
+#pragma once
+
+#include "agent/deploy/plan.hpp"
+#include "agent/health/probes.hpp"
+
+namespace updagent::deploy {
+
+class Engine {
+ public:
+  Engine(const Context& context, journal::Journal* journal, Plan plan, journal::DeploymentRow row);
+
+  // Runs from `first` until closed and returns how it ended.
+  DeployResult run(State first);
+  // `rollback`: the target is looked at (stage verify), then State::rollback with it as the goal.
+  DeployResult run_requested_rollback();
+  // What a restart does with a row that was found open (column of the table).
+  DeployResult run_recovery();
+
+  Recorder& recorder() { return recorder_; }
+
+ private:
+  // What a step says: the event for the table. A failure has set plan_.error and plan_.reason.
+  Event step(State state);
+
+  // steps_artifact.cpp
+  base::Status fetch();
+  base::Status verify();
+  base::Status stage();
+  base::Status open_source();
+  base::Result<bool> admit_envelope(std::string_view envelope);
+  base::Status refuse_other_app();
+  base::Status take_lock_and_open(const std::string& app);
+  base::Status load_known();
+  base::Status verify_installed_candidate();
+  base::Status keep_new_signatures();
+  base::Status verify_rollback_target();
+
+  // steps_switch.cpp
+  base::Status pre_upgrade();
+  base::Status switch_over();
+  base::Status watch();
+  base::Status commit();
+  base::Status prove_and_watch(const release::Manifest& manifest, const std::string& user,
+                               base::Milliseconds watch_time, base::Interrupt* interrupt);
+  base::Status record_commit();
+
+  // steps_end.cpp
+  base::Status abandon();
+  base::Status roll_back();
+  base::Status check_way_back(const std::string& candidate, const std::string& target);
+  base::Status rollback_failed(base::Error error);
+  base::Status prove_previous(const std::string& version);
+  void run_post_rollback(const std::string& version);
+  void mark_candidate_failed();
+  base::Status cleanup();
+  void forget_download(bool resumable);
+  void apply_retention();
+  void remove_release(journal::ReleaseRow row);
+  void remove_unused_app_folder();
+  void prune_log();
+  DeployResult finish();
+
+  // steps_hooks.cpp
+  base::Status run_hook(std::string_view name, const std::optional<release::Command>& command,
+                        const release::Manifest& manifest, const std::string& user,
+                        base::Interrupt* interrupt);
+  base::Result<std::string> user_of(const release::Manifest& manifest) const;
+  base::Result<RuntimePlace> place_for(const release::Manifest& manifest, const std::string& user);
+  CommandContext command_context(std::string_view hook) const;
+  base::Status reload_settings(const std::string& app);
+
+  // Remembers the first error and its reason; returns the table's event for it.
+  Event fail(base::Error error);
+  void add_stage_detail(std::string_view name, journal::Json value);
+  Observer& observer() { return *context_.observer; }
+
+  const Context& context_;
+  journal::Journal* journal_;
+  Plan plan_;
+  Recorder recorder_;
+  journal::Json stage_detail_ = journal::Json::object();
+  std::string stage_summary_;
+};
+
+}  // namespace updagent::deploy

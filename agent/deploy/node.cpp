@@ -1,0 +1,49 @@
+#include "agent/deploy/node.hpp"
+
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "agent/base/files.hpp"
+
+namespace updagent::deploy {
+namespace {
+
+// A rollback waits this long for another writer of the database, then goes on without it.
+constexpr base::Milliseconds kShortJournalWait{2'000};
+constexpr base::Milliseconds kJournalWait{10'000};
+
+}  // namespace
+
+base::Status prepare_root(const config::Layout& layout) {
+  for (const std::string& path : {layout.state, layout.runtime, layout.apps()}) {
+    const base::Status made = base::make_directories(path, 0755);
+    if (made && ::access(path.c_str(), W_OK | X_OK) == 0) continue;
+    if (made || errno == EACCES || errno == EROFS || errno == EPERM)
+      return base::Error(base::Code::root_not_writable,
+                         "this user can't write '" + path + "'")
+          .hint("run it with sudo, or give a root folder of your own: --root DIR");
+    return made;
+  }
+  return base::ok();
+}
+
+base::Result<journal::Journal> open_journal(const Context& context,
+                                            const config::Settings& settings) {
+  return journal::Journal::open(context.journal_paths(), settings.node_name,
+                                journal::Journal::Mode::read_write, settings.audit_group,
+                                kJournalWait);
+}
+
+std::optional<journal::Journal> open_journal_or_warn(const Context& context,
+                                                     const config::Settings& settings) {
+  auto journal = journal::Journal::open(context.journal_paths(), settings.node_name,
+                                        journal::Journal::Mode::read_write, settings.audit_group,
+                                        kShortJournalWait);
+  if (journal) return std::move(*journal);
+  context.observer->warning(journal.error().line() +
+                            ": going on without it, events wait in " + context.layout.spool());
+  return std::nullopt;
+}
+
+}  // namespace updagent::deploy

@@ -1,0 +1,18 @@
+// What every driver does first: the root folder, the journal. Private to deploy/.
+#pragma once
+
+#include <optional>
+
+#include "agent/deploy/deployment.hpp"
+
+namespace updagent::deploy {
+
+// Code::root_not_writable naming sudo and --root when this user can't write there.
+base::Status prepare_root(const config::Layout& layout);
+base::Result<journal::Journal> open_journal(const Context& context,
+                                            const config::Settings& settings);
+// For what never waits for the database: nothing (and a warning) when it can't be used.
+std::optional<journal::Journal> open_journal_or_warn(const Context& context,
+                                                     const config::Settings& settings);
+
+}  // namespace updagent::deploy

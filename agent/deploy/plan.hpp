@@ -1,0 +1,55 @@
+// The value that travels through a deployment. Comments say which step fills which field.
+#pragma once
+
+#include "agent/deploy/deployment.hpp"
+
+namespace updagent::deploy {
+
+struct Plan {
+  // apply(), rollback(), recover() before the first step
+  ApplyRequest request;
+  config::Settings settings;  // of the node; of the app once it is known
+  std::string node_name;
+
+  // fetch
+  base::UniqueFd artifact;
+  std::unique_ptr<base::ByteSource> source;
+  std::unique_ptr<release::ArtifactReader> reader;
+
+  // fetch or verify, as soon as the envelope was seen (admit_envelope)
+  std::string envelope;
+  trust::Statement statement;
+  std::vector<trust::PublicKey> signed_by;
+  std::optional<base::FileLock> lock;
+  bool locked = false;  // by `lock`, or by whoever called recover_locked()
+  std::optional<store::AppStore> store;
+  bool made_app_folder = false;  // by this deployment (verify)
+  KnownApp known;
+  Admission admission = Admission::deploy;
+  bool admitted = false;
+  Guardian guardian;
+
+  // verify
+  std::unique_ptr<store::Staging> staging;
+  std::optional<release::Manifest> manifest;  // of the candidate
+  std::string user;                           // its commands run as; "" = the caller's own
+
+  // stage
+  bool staged = false;  // releases/VERSION is complete
+
+  // switch
+  bool switched = false;
+
+  // commit
+  bool committed = false;
+
+  // whoever fails first: why the deployment did not end as asked
+  std::optional<base::Error> error;
+  std::string reason;
+
+  // verify, stage, rollback or commit: how it ends; finish() decides when none of them did
+  std::optional<Outcome> outcome;
+  bool settled = false;  // nothing is left to do: unchanged, or the end of --dry-run
+};
+
+}  // namespace updagent::deploy

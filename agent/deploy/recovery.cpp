@@ -1,0 +1,268 @@
+// What happens to a deployment whose driver is gone: the restart column of the state table, with the
+// stored row where the database can be read, and with the links alone where it can't.
+#include "agent/deploy/recovery.hpp"
+
+#include <algorithm>
+
+#include "agent/base/failpoints.hpp"
+#include "agent/base/files.hpp"
+#include "agent/deploy/engine.hpp"
+#include "agent/deploy/node.hpp"
+
+namespace updagent::deploy {
+
+using base::Code;
+using base::Error;
+
+namespace {
+
+constexpr std::size_t kMaxApps = 10'000;  // folders of apps/ that a listing takes
+
+base::Result<DeployResult> end_open(const Context& context, journal::Journal* journal,
+                                    journal::DeploymentRow row) {
+  Plan plan;
+  UPD_ASSIGN(plan.settings, config::load(context.layout, context.config_file, row.app));
+  plan.node_name = plan.settings.node_name;
+  plan.locked = true;
+  plan.request.source = "";
+  auto store = store::AppStore::open(context.layout.app(row.app), row.app, false);
+  if (store) plan.store.emplace(std::move(*store));
+  Engine engine(context, journal, std::move(plan), std::move(row));
+  return engine.run_recovery();
+}
+
+// Without a row: current and committed differ, so somebody died between switch and commit.
+journal::DeploymentRow row_from_links(const std::string& app, const store::AppStore& store,
+                                      const store::Links& links) {
+  journal::DeploymentRow row;
+  row.trace_id = journal::new_trace_id();
+  row.root_span_id = journal::new_span_id();
+  row.app = app;
+  row.kind = "apply";
+  row.source = "found on disk";
+  row.from_version = links.committed.value_or("");
+  row.to_version = links.current.value_or("");
+  if (const auto digest = store.manifest_digest(row.to_version)) row.to_digest = digest->hex();
+  row.state = state_name(State::watch);
+  row.started_us = base::wall_now_us();
+  row.boot_id = base::boot_id();
+  return row;
+}
+
+// Closed with exit 8: a person decides, a restart must not.
+bool waits_for_a_person(journal::Journal* journal, const std::string& app,
+                        const std::string& current) {
+  if (journal == nullptr) return false;
+  const auto releases = journal->releases(app);
+  if (!releases) return false;
+  for (const journal::ReleaseRow& release : *releases) {
+    if (release.version != current) continue;
+    const auto last = journal->deployment(release.trace_id);
+    if (last && *last && (*last)->outcome == outcome_name(Outcome::rollback_failed)) return true;
+  }
+  return false;
+}
+
+base::Result<std::vector<std::string>> apps_on_disk(const Context& context) {
+  if (!base::exists(context.layout.apps())) return std::vector<std::string>();
+  UPD_ASSIGN(std::vector<std::string> names, base::list_directory(context.layout.apps(), kMaxApps));
+  std::erase_if(names, [](const std::string& name) { return !release::is_app_name(name); });
+  return names;
+}
+
+RecoverReport recover_one(const Context& context, journal::Journal* journal,
+                          const std::string& app, base::Milliseconds wait) {
+  RecoverReport report;
+  report.app = app;
+  const auto failed = [&report](Error error) {
+    report.what = error.line();
+    report.error = std::move(error);
+    return report;
+  };
+  auto lock = base::FileLock::take(context.layout.driver_lock(app), wait, context.interrupt);
+  if (!lock) {
+    const bool busy = lock.error().code() == Code::busy;
+    return failed(busy ? Error(Code::busy, "a deployment of '" + app + "' is running")
+                             .hint("nothing to recover while its driver lives")
+                       : std::move(lock).error());
+  }
+  base::Result<DeployResult> ended = DeployResult();
+  std::optional<journal::DeploymentRow> row;
+  if (journal != nullptr) {
+    auto found = journal->open_deployment(app);
+    if (!found) return failed(std::move(found).error());
+    row = std::move(*found);
+  }
+  if (!row) {
+    auto store = store::AppStore::open(context.layout.app(app), app, false);
+    if (!store) {
+      if (store.error().code() == Code::not_found) {
+        report.what = "nothing to recover";
+        return report;
+      }
+      return failed(std::move(store).error());
+    }
+    const auto links = store->links();
+    if (!links) return failed(links.error());
+    if (links->current == links->committed) {
+      report.what = "nothing to recover";
+      return report;
+    }
+    if (waits_for_a_person(journal, app, links->current.value_or("")))
+      return failed(Error(Code::rollback_failed, "'" + app + "' waits for a person: current is " +
+                                                     links->current.value_or("nothing") +
+                                                     ", committed is " +
+                                                     links->committed.value_or("nothing"))
+                        .hint("updagent rollback " + app + " --force, or apply a newer release"));
+    row = row_from_links(app, *store, *links);
+  }
+  ended = end_open(context, journal, std::move(*row));
+  if (!ended) return failed(std::move(ended).error());
+  report.acted = true;
+  report.what = "deployment " + ended->trace_id + " of " + ended->to + " ended as " +
+                std::string(outcome_name(ended->outcome)) + " (" + ended->reason + ")";
+  if (ended->outcome == Outcome::rollback_failed) report.error = ended->error;
+  report.result = std::move(*ended);
+  return report;
+}
+
+}  // namespace
+
+DeployResult Engine::run_recovery() {
+  journal::DeploymentRow& row = recorder_.row();
+  const bool rebooted = !row.boot_id.empty() && row.boot_id != base::boot_id();
+  const State found = state_from_name(row.state).value_or(State::watch);
+  if (row.reason.empty()) row.reason = rebooted ? "reboot" : "driver_died";
+  plan_.reason = row.reason;
+  plan_.outcome = outcome_from_name(row.outcome);
+  recorder_.reopen();
+  recorder_.set_actor(context_.actor);
+  recorder_.stop_waiting_for_the_journal();
+  recorder_.event("recover.started", "started",
+                  {{"found_in", row.state}, {"reason", row.reason}, {"driver_pid", row.driver_pid}});
+  base::failpoint::hit("deploy.recover.begin");
+  const bool committed_link = plan_.store && [&] {
+    const auto links = plan_.store->links();
+    return links && links->committed == row.to_version && links->current == row.to_version;
+  }();
+  State first = State::closed;
+  switch (row_of(found).restarted) {
+    case Restart::nothing: break;
+    case Restart::abandon: first = State::abandon; break;
+    case Restart::roll_back: first = State::rollback; break;
+    case Restart::ask_committed_link:
+      first = committed_link ? State::cleanup : State::rollback;
+      break;
+    case Restart::again: first = State::cleanup; break;
+  }
+  // The release was judged good and the link says so: finish forward.
+  if (first == State::cleanup && committed_link && row.kind == "apply" &&
+      (!plan_.outcome || plan_.outcome == Outcome::committed)) {
+    plan_.committed = true;
+    plan_.reason = "healthy";
+    row.reason.clear();
+    if (auto manifest = plan_.store->manifest(row.to_version)) plan_.manifest = std::move(*manifest);
+    if (plan_.manifest)
+      if (auto user = user_of(*plan_.manifest)) plan_.user = *user;
+    const base::Status recorded = record_commit();
+    if (!recorded) observer().warning(recorded.error().line());
+  }
+  if (!plan_.store && first != State::closed) first = State::cleanup;
+  return run(first);
+}
+
+base::Status recover_locked(const Context& context, journal::Journal* journal,
+                            const std::string& app) {
+  UPD_ASSIGN(const std::optional<journal::DeploymentRow> row, journal->open_deployment(app));
+  if (!row) return base::ok();
+  context.observer->note("ending the deployment " + row->trace_id +
+                         " that its driver left open in " + row->state);
+  UPD_ASSIGN(const DeployResult ended, end_open(context, journal, *row));
+  if (ended.outcome == Outcome::rollback_failed && ended.error) return *ended.error;
+  return base::ok();
+}
+
+base::Result<std::vector<RecoverReport>> recover(const Context& context, const std::string& app,
+                                                 base::Milliseconds wait) {
+  UPD_TRY(prepare_root(context.layout));
+  auto settings = config::load(context.layout, context.config_file, "");
+  if (!settings) {
+    // a broken node.toml must not leave a half-done deployment behind
+    context.observer->warning(settings.error().line() + ", going on with the defaults");
+    settings = config::Settings();
+  }
+  std::optional<journal::Journal> journal = open_journal_or_warn(context, *settings);
+  std::vector<std::string> apps = {app};
+  if (app.empty()) {
+    UPD_ASSIGN(apps, apps_on_disk(context));
+    if (journal) {
+      UPD_ASSIGN(const std::vector<std::string> open, journal->apps_with_open_deployment());
+      for (const std::string& name : open)
+        if (std::find(apps.begin(), apps.end(), name) == apps.end()) apps.push_back(name);
+    }
+  }
+  std::vector<RecoverReport> reports;
+  for (const std::string& name : apps)
+    reports.push_back(recover_one(context, journal ? &*journal : nullptr, name, wait));
+  return reports;
+}
+
+base::Result<std::vector<std::string>> rebuild(const Context& context) {
+  UPD_TRY(prepare_root(context.layout));
+  UPD_ASSIGN(const config::Settings settings, config::load(context.layout, context.config_file, ""));
+  std::vector<std::string> lines;
+  UPD_ASSIGN(const std::string aside, journal::set_damaged_aside(context.journal_paths()));
+  if (!aside.empty()) lines.push_back("the old database is kept as " + aside);
+  UPD_ASSIGN(journal::Journal journal, open_journal(context, settings));
+  UPD_ASSIGN(const std::vector<std::string> apps, apps_on_disk(context));
+  for (const std::string& app : apps) {
+    UPD_ASSIGN(const auto lock, base::FileLock::take(context.layout.driver_lock(app),
+                                                     base::Milliseconds(0), context.interrupt));
+    UPD_ASSIGN(const store::AppStore store,
+               store::AppStore::open(context.layout.app(app), app, false));
+    UPD_ASSIGN(const store::Links links, store.links());
+    UPD_ASSIGN(const std::vector<std::string> versions, store.versions());
+    for (const std::string& version : versions) {
+      const auto manifest = store.manifest(version);
+      const auto digest = store.manifest_digest(version);
+      const auto report = manifest ? store::verify_tree(store.path(version), *manifest, context.interrupt)
+                                   : base::Result<store::TreeReport>(manifest.error());
+      const bool intact = report && digest && report->problems.empty();
+      journal::ReleaseRow row;
+      row.app = app;
+      row.version = version;
+      if (digest) row.digest = digest->hex();
+      // Intact trees of the committed version and below were good once; nothing tells of the rest.
+      const auto mark = release::parse_semver(links.committed.value_or(""));
+      const auto own = release::parse_semver(version);
+      const bool was_good = mark && own && release::precedence(*own, *mark) <= 0;
+      row.state = !intact ? journal::ReleaseState::failed
+                  : was_good ? journal::ReleaseState::good
+                             : journal::ReleaseState::staged;
+      row.installed_us = base::wall_now_us();
+      row.trace_id = journal::new_trace_id();
+      if (const auto size = base::disk_usage(store.path(version))) row.size_bytes = *size;
+      journal::AppRow app_row;
+      app_row.app = app;
+      app_row.high_water = links.committed.value_or("");
+      journal::EventDraft event;
+      event.trace_id = row.trace_id;
+      event.span_id = journal::new_span_id();
+      event.app = app;
+      event.event = "journal.rebuilt";
+      event.stage = "recover";
+      event.status = intact ? "success" : "failure";
+      event.timestamp_us = base::wall_now_us();
+      event.to_version = version;
+      event.actor = context.actor;
+      event.detail = {{"state", journal::release_state_name(row.state)}, {"digest", row.digest}};
+      if (!intact) event.detail["problem"] = report ? report->problems.front() : report.error().line();
+      UPD_TRY(journal.record(std::span(&event, 1), nullptr, &row, &app_row));
+      lines.push_back(app + " " + version + ": " +
+                      (intact ? std::string(journal::release_state_name(row.state)) : "damaged"));
+    }
+  }
+  return lines;
+}
+
+}  // namespace updagent::deploy

@@ -1,0 +1,245 @@
+// abandon, rollback, cleanup: how a deployment ends. Nothing here waits for the journal, and no hook
+// of any release can stop it.
+#include <fcntl.h>
+
+#include <algorithm>
+
+#include "agent/base/failpoints.hpp"
+#include "agent/base/files.hpp"
+#include "agent/deploy/engine.hpp"
+
+namespace updagent::deploy {
+
+using base::Code;
+using base::Error;
+
+// Before the switch: current was never touched.
+base::Status Engine::abandon() {
+  recorder_.stop_waiting_for_the_journal();
+  if (plan_.staging) {
+    const bool may_resume = plan_.error && (plan_.error->code() == Code::interrupted ||
+                                            plan_.error->code() == Code::fetch_failed);
+    if (!may_resume) plan_.staging->discard();
+    plan_.staging.reset();
+  }
+  const std::string& from = recorder_.row().from_version;
+  if (recorder_.row().pre_upgrade_ran && plan_.store && !from.empty()) run_post_rollback(from);
+  base::failpoint::hit("deploy.after_abandon");
+  return base::ok();
+}
+
+void Engine::run_post_rollback(const std::string& version) {
+  const auto manifest = plan_.store->manifest(version);
+  if (!manifest) {
+    observer().warning("post_rollback of " + version + " was not run: " + manifest.error().line());
+    return;
+  }
+  const auto user = user_of(*manifest);
+  const base::Status ran =
+      user ? run_hook("post_rollback", manifest->hooks.post_rollback, *manifest, *user, nullptr)
+           : base::Status(user.error());
+  if (!ran) observer().warning(ran.error().line() + ", ignoring: the way back goes on");
+}
+
+base::Status Engine::roll_back() {
+  recorder_.stop_waiting_for_the_journal();
+  // the ^C that led here must not cut the way back short
+  if (context_.interrupt != nullptr) context_.interrupt->acknowledge();
+  const journal::DeploymentRow& row = recorder_.row();
+  const bool requested = row.kind == "rollback";
+  const std::string target = requested ? row.to_version : row.from_version;
+  if (!requested) {
+    mark_candidate_failed();
+    UPD_TRY(check_way_back(row.to_version, target));
+  }
+  base::failpoint::hit("deploy.before_rollback_link");
+  const base::Status moved = plan_.store->set_current(
+      target.empty() ? std::nullopt : std::optional<std::string>(target));
+  if (!moved) return rollback_failed(moved.error());
+  base::failpoint::hit("deploy.after_rollback_link");
+  plan_.outcome = Outcome::rolled_back;
+  if (target.empty()) {
+    plan_.reason = "no_previous";
+    stage_summary_ = "there was no release before: current is gone";
+    return base::ok();
+  }
+  run_post_rollback(target);
+  base::failpoint::hit("deploy.after_post_rollback");
+  UPD_TRY(prove_previous(target));
+  stage_summary_ = "current -> " + target;
+  if (!requested) return base::ok();
+  const base::Status committed = plan_.store->set_committed(target);
+  if (!committed) return rollback_failed(committed.error());
+  base::failpoint::hit("deploy.after_rollback_committed_link");
+  plan_.reason = "requested";
+  return record_commit();
+}
+
+void Engine::mark_candidate_failed() {
+  const journal::DeploymentRow& row = recorder_.row();
+  journal::ReleaseRow failed;
+  if (journal_ != nullptr)
+    if (auto known = journal_->releases(row.app))
+      for (const journal::ReleaseRow& release : *known)
+        if (release.version == row.to_version) failed = release;
+  failed.app = row.app;
+  failed.version = row.to_version;
+  failed.digest = row.to_digest;
+  failed.state = journal::ReleaseState::failed;
+  failed.trace_id = row.trace_id;
+  static_cast<void>(recorder_.flush(&failed));  // best effort from here on, says so itself
+}
+
+// The floor of the release that has touched the data.
+base::Status Engine::check_way_back(const std::string& candidate, const std::string& target) {
+  if (target.empty()) return base::ok();
+  if (!plan_.manifest) {
+    auto manifest = plan_.store->manifest(candidate);
+    // unreadable: the way back matters more than a floor that nobody can tell
+    if (!manifest) return base::ok();
+    plan_.manifest = std::move(*manifest);
+  }
+  const base::Status floor = check_floor(*plan_.manifest, target);
+  if (floor) return floor;
+  plan_.outcome = Outcome::rollback_failed;
+  plan_.reason = floor.error().code_name();
+  plan_.error = Error(Code::rollback_failed, "not rolled back: " + floor.error().line())
+                    .hint("current stays at " + candidate +
+                          ": publish a fixed newer version, or updagent rollback " +
+                          recorder_.row().app + " --to " + target + " --force");
+  return *plan_.error;
+}
+
+base::Status Engine::rollback_failed(Error error) {
+  plan_.outcome = Outcome::rollback_failed;
+  plan_.reason = error.code_name();
+  plan_.error = Error(Code::rollback_failed, error.line())
+                    .hint("a person is needed: look at " + plan_.store->directory() +
+                          "/current, then updagent recover " + recorder_.row().app);
+  return error;
+}
+
+base::Status Engine::prove_previous(const std::string& version) {
+  const auto manifest = plan_.store->manifest(version);
+  if (!manifest) return rollback_failed(manifest.error());
+  const auto user = user_of(*manifest);
+  if (!user) return rollback_failed(user.error());
+  const base::Status proved =
+      prove_and_watch(*manifest, *user, base::Milliseconds(0), nullptr);
+  if (proved) return proved;
+  return rollback_failed(Error(Code::probe_failed, "after the way back to " + version + ": " +
+                                                       proved.error().line()));
+}
+
+base::Status Engine::cleanup() {
+  recorder_.stop_waiting_for_the_journal();
+  const journal::DeploymentRow& row = recorder_.row();
+  if (plan_.committed && plan_.manifest && row.kind == "apply") {
+    const base::Status hook = run_hook("post_commit", plan_.manifest->hooks.post_commit,
+                                       *plan_.manifest, plan_.user, nullptr);
+    if (!hook) observer().warning(hook.error().line() + ", ignoring: the release is committed");
+  }
+  const bool resumable = plan_.error && (plan_.error->code() == Code::fetch_failed ||
+                                         plan_.error->code() == Code::interrupted ||
+                                         plan_.error->code() == Code::no_space ||
+                                         plan_.error->code() == Code::busy);
+  forget_download(resumable);
+  remove_unused_app_folder();
+  if (plan_.store && plan_.locked) {
+    apply_retention();
+    const base::Status swept =
+        plan_.store->sweep(plan_.settings.incoming_keep, plan_.settings.incoming_max_bytes,
+                           resumable ? row.to_digest : std::string());
+    if (!swept) observer().note(swept.error().line() + ", ignoring");
+    prune_log();
+  }
+  return base::ok();
+}
+
+void Engine::forget_download(bool resumable) {
+  const std::string downloads = context_.layout.downloads();
+  if (fetch::is_url(plan_.request.source) && !resumable)
+    fetch::forget(downloads, plan_.request.source);
+  const base::Status swept = fetch::sweep(downloads, plan_.settings.incoming_keep,
+                                          plan_.settings.incoming_max_bytes);
+  if (!swept) observer().note(swept.error().line() + ", ignoring");
+}
+
+// A refused first release leaves nothing behind.
+void Engine::remove_unused_app_folder() {
+  if (!plan_.made_app_folder || !plan_.store || plan_.staged || !plan_.locked) return;
+  const auto versions = plan_.store->versions();
+  if (!versions || !versions->empty()) return;
+  const auto apps = base::open_directory(context_.layout.apps());
+  if (!apps) return;
+  const base::Status removed = base::remove_tree(apps->get(), plan_.store->name());
+  if (!removed) observer().note(removed.error().line() + ", ignoring");
+  plan_.store.reset();
+}
+
+void Engine::apply_retention() {
+  if (journal_ == nullptr) return;
+  const journal::DeploymentRow& row = recorder_.row();
+  const auto rows = journal_->releases(row.app);
+  const auto trees = plan_.store->versions();
+  const auto links = plan_.store->links();
+  const auto app = journal_->app(row.app);
+  if (!rows || !trees || !links || !app) return;
+  if (rows->empty() && !trees->empty()) {
+    observer().warning("the database knows no release of '" + row.app +
+                       "', nothing is removed: updagent recover --rebuild reads the trees");
+    return;
+  }
+  std::vector<std::string> protect = {row.to_version, row.from_version};
+  for (const auto& version : {links->current, links->committed})
+    if (version) protect.push_back(*version);
+  if (*app) protect.push_back((*app)->previous);
+  std::vector<store::Candidate> candidates;
+  std::vector<journal::ReleaseRow> known;
+  for (const std::string& version : *trees) {
+    journal::ReleaseRow release;
+    release.app = row.app;
+    release.version = version;  // a tree without a row: killed between rename and record
+    for (const journal::ReleaseRow& stored : *rows)
+      if (stored.version == version) release = stored;
+    candidates.push_back({version, std::string(journal::release_state_name(release.state)),
+                          release.installed_us});
+    known.push_back(release);
+  }
+  const int keep = plan_.settings.app.keep.value_or(plan_.manifest ? plan_.manifest->keep : 3);
+  for (const std::string& version : store::plan_retention(candidates, keep, protect)) {
+    const auto found = std::find_if(known.begin(), known.end(), [&](const auto& release) {
+      return release.version == version;
+    });
+    if (found != known.end()) remove_release(*found);
+  }
+}
+
+void Engine::remove_release(journal::ReleaseRow row) {
+  const std::string path = plan_.store->path(row.version);
+  const auto used = store::in_use(path);
+  if (!used || *used) {
+    observer().note("keeping " + row.version + ": a process still uses it");
+    return;
+  }
+  const base::Status removed = plan_.store->remove(row.version);
+  if (!removed) {
+    observer().note(removed.error().line() + ", ignoring");
+    return;
+  }
+  base::failpoint::hit("deploy.after_remove");
+  recorder_.event("release.removed", "success",
+                  {{"version", row.version}, {"state", journal::release_state_name(row.state)}});
+  row.removed = true;
+  // a tree that never had a row needs none now that it is gone
+  static_cast<void>(recorder_.flush(row.digest.empty() ? nullptr : &row));
+}
+
+void Engine::prune_log() {
+  if (journal_ == nullptr) return;
+  const std::int64_t before = base::wall_now_us() - plan_.settings.audit_keep.count() * 1000;
+  const auto pruned = journal_->prune(before, "retention");
+  if (!pruned) observer().note(pruned.error().line() + ", ignoring");
+}
+
+}  // namespace updagent::deploy

@@ -1,0 +1,146 @@
+// pre_upgrade, switch, watch, commit: the candidate goes into service and is judged.
+#include <algorithm>
+
+#include "agent/base/failpoints.hpp"
+#include "agent/base/files.hpp"
+#include "agent/deploy/engine.hpp"
+
+namespace updagent::deploy {
+
+using base::Code;
+using base::Error;
+
+base::Status Engine::pre_upgrade() {
+  if (!plan_.manifest->hooks.pre_upgrade) {
+    stage_summary_ = "no hook";
+    return base::ok();
+  }
+  // Intent first: a crash from here on runs the old release's post_rollback.
+  recorder_.row().pre_upgrade_ran = true;
+  UPD_TRY(run_hook("pre_upgrade", plan_.manifest->hooks.pre_upgrade, *plan_.manifest, plan_.user,
+                   context_.interrupt));
+  stage_summary_ = "hook passed";
+  return base::ok();
+}
+
+base::Status Engine::switch_over() {
+  if (context_.interrupt != nullptr && context_.interrupt->requested())
+    return Error(Code::interrupted, "stopped before the switch");
+  recorder_.stop_waiting_for_the_journal();
+  base::failpoint::hit("deploy.before_switch");
+  UPD_TRY(plan_.store->set_current(recorder_.row().to_version));
+  plan_.switched = true;
+  base::failpoint::hit("deploy.after_switch");
+  const std::string& from = recorder_.row().from_version;
+  stage_summary_ = (from.empty() ? "current -> " : from + " -> ") + recorder_.row().to_version;
+  return run_hook("post_switch", plan_.manifest->hooks.post_switch, *plan_.manifest, plan_.user,
+                  context_.interrupt);
+}
+
+base::Status Engine::watch() {
+  const base::Milliseconds watch_time = std::min(plan_.manifest->watch, plan_.settings.app.max_watch);
+  return prove_and_watch(*plan_.manifest, plan_.user, watch_time, context_.interrupt);
+}
+
+base::Status Engine::prove_and_watch(const release::Manifest& manifest, const std::string& user,
+                                     base::Milliseconds watch_time,
+                                     base::Interrupt* interrupt) {
+  if (manifest.probes.empty() && watch_time.count() == 0) {
+    stage_summary_ = "no probes";
+    return base::ok();
+  }
+  UPD_ASSIGN(const RuntimePlace place, place_for(manifest, user));
+  health::ProbeContext context;
+  context.working_directory = place.release_directory;
+  UPD_ASSIGN(context.environment, command_environment(command_context("probe"), place, manifest,
+                                                      plan_.settings.app));
+  context.identity = place.identity;
+  context.ca_file = plan_.settings.fetch.ca_file;
+  context.interrupt = interrupt;
+  const auto on_result = [this](const health::ProbeResult& result) {
+    // Each change is an event; a probe that stays as it is would only fill the log.
+    if (result.in_a_row != 1) return;
+    recorder_.event(result.healthy ? "probe.passed" : "probe.failed",
+                    result.healthy ? "success" : "failure",
+                    {{"probe", result.probe}, {"problem", result.problem}, {"output", result.output}},
+                    result.duration_us);
+  };
+  UPD_ASSIGN(health::Verdict verdict, health::prove(manifest.probes, context, on_result));
+  UPD_TRY(recorder_.flush());
+  base::failpoint::hit("deploy.after_probes");
+  if (verdict.healthy && watch_time.count() > 0) {
+    UPD_ASSIGN(verdict, health::watch(manifest.probes, watch_time, context, on_result,
+                                      [&](base::Milliseconds left) {
+                                        observer().watching(left, watch_time);
+                                      }));
+  }
+  if (verdict.interrupted) return Error(Code::interrupted, "stopped while the release was watched");
+  if (!verdict.healthy) {
+    if (!verdict.output.empty()) add_stage_detail("output", verdict.output);
+    add_stage_detail("probe", verdict.probe);
+    return Error(Code::probe_failed, verdict.reason)
+        .hint("updagent log show " + recorder_.row().trace_id + " has its output");
+  }
+  stage_summary_ = std::to_string(manifest.probes.size()) +
+                   (manifest.probes.size() == 1 ? " probe passed" : " probes passed");
+  if (watch_time.count() > 0) stage_summary_ += ", held for " + base::format_duration(watch_time);
+  return base::ok();
+}
+
+base::Status Engine::commit() {
+  // One last look at all of it: a hook, a disk or a stranger may have changed a file since.
+  const std::string& version = recorder_.row().to_version;
+  UPD_ASSIGN(const store::TreeReport report,
+             store::verify_tree(plan_.store->path(version), *plan_.manifest, context_.interrupt));
+  if (!report.problems.empty())
+    return Error(Code::damaged, "the tree of " + version + " changed after it was verified: " +
+                                    report.problems.front());
+  if (context_.interrupt != nullptr && context_.interrupt->requested())
+    return Error(Code::interrupted, "stopped before the commit");
+  base::failpoint::hit("deploy.before_commit_link");
+  UPD_TRY(plan_.store->set_committed(version));
+  plan_.committed = true;
+  plan_.reason = plan_.manifest->probes.empty() ? "no_probes" : "healthy";
+  base::failpoint::hit("deploy.after_commit_link");
+  stage_summary_ = version + " is committed";
+  return record_commit();
+}
+
+// The release is good; the app's mark for downgrades and its way back move.
+base::Status Engine::record_commit() {
+  const journal::DeploymentRow& row = recorder_.row();
+  std::vector<journal::ReleaseRow> releases;
+  journal::AppRow app;
+  app.app = row.app;
+  if (journal_ != nullptr) {
+    if (auto known = journal_->releases(row.app)) releases = std::move(*known);
+    if (auto known = journal_->app(row.app); known && *known) app = std::move(**known);
+  }
+  journal::ReleaseRow release;
+  for (const journal::ReleaseRow& known : releases)
+    if (known.version == row.to_version) release = known;
+  if (release.version.empty()) {
+    release.app = row.app;
+    release.version = row.to_version;
+    release.digest = row.to_digest;
+    release.installed_us = base::wall_now_us();
+    if (const auto size = base::disk_usage(plan_.store->path(row.to_version))) release.size_bytes = *size;
+  }
+  release.state = journal::ReleaseState::good;
+  release.removed = false;
+  release.trace_id = row.trace_id;
+  const auto version = release::parse_semver(row.to_version);
+  const auto mark = release::parse_semver(app.high_water);
+  const bool moves_back = row.kind == "rollback" || plan_.request.permissions.allow_downgrade;
+  if (moves_back || !version || !mark || release::precedence(*version, *mark) > 0)
+    app.high_water = row.to_version;
+  if (row.kind == "rollback") {
+    app.previous = previous_release(releases, row.to_version, std::nullopt).value_or("");
+  } else if (!row.from_version.empty() && row.from_version != row.to_version) {
+    app.previous = row.from_version;
+  }
+  add_stage_detail("high_water", app.high_water);
+  return recorder_.flush(&release, &app);
+}
+
+}  // namespace updagent::deploy

@@ -1,0 +1,70 @@
+#include "cli/artifact_input.hpp"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "agent/base/files.hpp"
+#include "agent/fetch/fetch.hpp"
+
+namespace updagent::cli {
+
+using base::Code;
+using base::Error;
+
+base::Result<std::unique_ptr<ArtifactInput>> ArtifactInput::open(Session& session,
+                                                                 const std::string& source) {
+  std::unique_ptr<ArtifactInput> input(new ArtifactInput);
+  if (fetch::is_url(source)) {
+    const char* base_folder = ::getenv("TMPDIR");
+    input->temporary_ = std::string(base_folder != nullptr ? base_folder : "/tmp") + "/updagent-XXXXXX";
+    if (::mkdtemp(input->temporary_.data()) == nullptr)
+      return base::system_error(errno, "cannot make a temporary folder");
+    UPD_ASSIGN(const config::Settings settings, session.settings());
+    fetch::Request request;
+    request.url = source;
+    request.download_directory = input->temporary_;
+    request.limits.give_up_after = base::Milliseconds(60'000);  // a person waits for the answer
+    request.limits.max_bytes = settings.fetch.max_artifact_bytes;
+    request.credentials = {settings.fetch.ca_file, settings.fetch.client_certificate,
+                           settings.fetch.client_key, settings.fetch.netrc, settings.fetch.netrc_file};
+    request.interrupt = session.interrupt();
+    UPD_ASSIGN(fetch::Fetched fetched, fetch::fetch(request));
+    input->file_ = std::move(fetched.file);
+  } else if (source == "-") {
+    input->file_ = base::UniqueFd(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
+  } else {
+    auto opened = base::open_path(source, O_RDONLY);
+    if (!opened)
+      return Error(Code::usage, opened.error().message())
+          .hint("give a file, an http(s) or file URL, or - for standard input");
+    input->file_ = std::move(*opened);
+  }
+  input->source_ = std::make_unique<release::FdSource>(input->file_.get(), fetch::redacted_url(source));
+  input->reader_ = std::make_unique<release::ArtifactReader>(*input->source_, session.interrupt());
+  return input;
+}
+
+ArtifactInput::~ArtifactInput() {
+  reader_.reset();
+  if (temporary_.empty()) return;
+  const auto slash = temporary_.find_last_of('/');
+  const auto parent = base::open_directory(temporary_.substr(0, slash));
+  if (parent) static_cast<void>(base::remove_tree(parent->get(), temporary_.substr(slash + 1)));
+}
+
+base::Result<release::Manifest> ArtifactInput::manifest(const base::Digest& digest) {
+  const base::UniqueFd memory(::memfd_create("manifest", MFD_CLOEXEC));
+  if (!memory) return base::system_error(errno, "cannot make a memory file");
+  UPD_TRY(reader_->read_manifest(digest, [&](std::string_view piece) {
+    return base::write_all(memory.get(), piece, "manifest");
+  }));
+  if (::lseek(memory.get(), 0, SEEK_SET) != 0) return base::system_error(errno, "cannot rewind");
+  release::FdSource source(memory.get(), "manifest.json");
+  return release::parse_manifest(source);
+}
+
+}  // namespace updagent::cli

@@ -1,0 +1,64 @@
+#include "cli/journal_access.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+
+#include "agent/base/files.hpp"
+
+namespace updagent::cli {
+
+using base::Code;
+using base::Error;
+
+journal::Paths journal_paths(const Session& session) {
+  const config::Layout& layout = session.layout();
+  return {layout.database(), layout.audit_head(), layout.spool(), layout.reserve()};
+}
+
+base::Result<journal::Journal> open_to_read(Session& session) {
+  if (!base::exists(session.layout().database()))
+    return Error(Code::not_found, "nothing was ever deployed here: there is no '" +
+                                      session.layout().database() + "'")
+        .hint("updagent apply SOURCE makes it; --root DIR looks elsewhere");
+  UPD_ASSIGN(const config::Settings settings, session.settings());
+  return journal::Journal::open(journal_paths(session), settings.node_name,
+                                journal::Journal::Mode::read_only);
+}
+
+base::Result<journal::Journal> open_to_write(Session& session) {
+  UPD_ASSIGN(const config::Settings settings, session.settings());
+  return journal::Journal::open(journal_paths(session), settings.node_name,
+                                journal::Journal::Mode::read_write, settings.audit_group);
+}
+
+journal::EventDraft node_event(std::string_view name, const std::string& app,
+                               journal::Json detail) {
+  journal::EventDraft event;
+  event.trace_id = journal::new_trace_id();
+  event.span_id = journal::new_span_id();
+  event.app = app;
+  event.event = name;
+  event.status = "success";
+  event.timestamp_us = base::wall_now_us();
+  event.actor = actor_of_this_process();
+  event.detail = std::move(detail);
+  return event;
+}
+
+base::Result<std::int64_t> parse_time(const std::string& text) {
+  if (const auto ago = base::parse_duration(text)) return base::wall_now_us() - ago->count() * 1000;
+  if (const auto point = base::parse_rfc3339(text)) return *point;
+  return Error(Code::usage, "this is no time")
+      .expected("a duration back from now (30m, 2h, 7d), a date, or RFC 3339")
+      .got("'" + text + "'");
+}
+
+bool driver_runs(const Session& session, const std::string& app) {
+  const auto fd = base::open_path(session.layout().driver_lock(app), O_RDONLY);
+  if (!fd) return false;
+  // a shared lock conflicts with the driver's and leaves nothing behind
+  if (::flock(fd->get(), LOCK_SH | LOCK_NB) == 0) return false;
+  return errno == EWOULDBLOCK;
+}
+
+}  // namespace updagent::cli

@@ -1,0 +1,24 @@
+// Opening the database for the verbs that look and for those that record one event.
+#pragma once
+
+#include <optional>
+
+#include "agent/journal/journal.hpp"
+#include "cli/session.hpp"
+
+namespace updagent::cli {
+
+journal::Paths journal_paths(const Session& session);
+// Needs no write access.
+base::Result<journal::Journal> open_to_read(Session& session);
+base::Result<journal::Journal> open_to_write(Session& session);
+// One event outside of a deployment: its own trace.
+journal::EventDraft node_event(std::string_view name, const std::string& app, journal::Json detail);
+
+// A time as the operator writes it: "2h" (ago), "2026-08-17", RFC 3339.
+base::Result<std::int64_t> parse_time(const std::string& text);
+
+// A deployment of the app is running: its driver holds the lock.
+bool driver_runs(const Session& session, const std::string& app);
+
+}  // namespace updagent::cli

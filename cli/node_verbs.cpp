@@ -1,0 +1,80 @@
+// version and help.
+#include <curl/curl.h>
+#include <openssl/crypto.h>
+#include <sqlite3.h>
+#include <zstd.h>
+
+#include <archive.h>
+
+#include <memory>
+
+#include "agent/base/text.hpp"
+#include "agent/journal/journal.hpp"
+#include "agent/release/manifest.hpp"
+#include "cli/verbs.hpp"
+#include "schema/embedded.hpp"
+
+namespace updagent::cli {
+
+using base::Code;
+using base::Error;
+using base::Exit;
+
+Run setup_version(CLI::App&) {
+  return [](Session& session) {
+    const Json libraries = {{"libcurl", curl_version_info(CURLVERSION_NOW)->version},
+                            {"openssl", OpenSSL_version(OPENSSL_VERSION_STRING)},
+                            {"libarchive", archive_version_details()},
+                            {"sqlite", sqlite3_libversion()},
+                            {"zstd", ZSTD_versionString()}};
+    session.document({{"version", UPDAGENT_VERSION},
+                      {"manifest_schema", release::kManifestSchema},
+                      {"database_schema", schema::migrations().back().version},
+                      {"strategies", Json::array({"files"})},
+                      {"libraries", libraries}});
+    session.print("updagent " UPDAGENT_VERSION);
+    session.print("manifest schema " + std::to_string(release::kManifestSchema) + ", database schema " +
+                  std::to_string(schema::migrations().back().version) + ", strategies: files");
+    for (const auto& [name, version] : libraries.items())
+      session.print("  " + name + " " + version.get<std::string>());
+    return Exit::done;
+  };
+}
+
+Run setup_help(CLI::App& command) {
+  struct HelpOptions {
+    std::string verb;
+    bool man = false;
+    bool completion = false;
+  };
+  const auto options = std::make_shared<HelpOptions>();
+  command.add_option("VERB", options->verb, "the verb to explain");
+  command.add_flag("--man", options->man, "the man page, as troff");
+  command.add_flag("--completion", options->completion, "completion for bash");
+  return [options](Session& session) {
+    if (options->man || options->completion) {
+      session.raw(options->man ? man_page() : bash_completion());
+      return Exit::done;
+    }
+    if (options->verb.empty()) {
+      session.raw(overview(session));
+      return Exit::done;
+    }
+    std::vector<std::string> names;
+    for (const Verb& verb : verbs()) {
+      names.emplace_back(verb.name);
+      if (verb.name != options->verb) continue;
+      CLI::App app(std::string(verb.summary), "updagent " + std::string(verb.name));
+      app.footer(std::string(verb.details));
+      static_cast<void>(verb.setup(app));
+      session.raw(app.help());
+      return Exit::done;
+    }
+    Error error(Code::usage, "there is no verb '" + options->verb + "'");
+    if (const auto near = base::nearest(options->verb, names))
+      return session.fail(std::move(error).hint("did you mean '" + *near + "'?"));
+    return session.fail(std::move(error).hint("updagent help"));
+  };
+}
+
+}  // namespace updagent::cli

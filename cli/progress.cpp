@@ -1,0 +1,138 @@
+#include "cli/progress.hpp"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "agent/base/text.hpp"
+
+namespace updagent::cli {
+namespace {
+
+constexpr std::int64_t kRedrawUs = 100'000;  // ten times a second is smooth enough
+constexpr std::size_t kBarWidth = 24;
+constexpr std::size_t kNameWidth = 12;
+
+std::size_t terminal_width() {
+  winsize size{};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return 80;
+}
+
+std::string padded(std::string_view text, std::size_t width) {
+  std::string out(text);
+  if (out.size() < width) out.append(width - out.size(), ' ');
+  return out;
+}
+
+std::string padded_left(std::string_view text, std::size_t width) {
+  return text.size() < width ? std::string(width - text.size(), ' ') + std::string(text)
+                             : std::string(text);
+}
+
+void write_err(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
+}  // namespace
+
+void ProgressObserver::clear_line() {
+  if (bar_shown_) write_err("\r\x1b[K");
+  bar_shown_ = false;
+}
+
+void ProgressObserver::line(const std::string& text) {
+  if (quiet()) return;
+  clear_line();
+  write_err(text + "\n");
+}
+
+void ProgressObserver::started(std::string_view trace_id, std::string_view app,
+                               std::string_view from, std::string_view to) {
+  line(std::string(app) + " " + (from.empty() ? "" : std::string(from) + " -> ") +
+       std::string(to) + "   trace " + std::string(trace_id));
+}
+
+void ProgressObserver::stage_started(std::string_view stage) {
+  stage_ = stage;
+  drawn_us_ = 0;
+  rate_from_us_ = 0;
+  last_note_.clear();
+}
+
+void ProgressObserver::stage_finished(std::string_view stage, std::string_view status,
+                                      std::int64_t duration_us, std::string_view summary) {
+  std::string mark = status == "success" ? "ok" : status == "failure" ? "FAIL" : std::string(status);
+  mark = padded(mark, 5);
+  if (session_.color_err())
+    mark = (status == "success" ? "\x1b[32m" : "\x1b[1;31m") + mark + "\x1b[0m";
+  line("  " + padded(stage, kNameWidth) + mark + padded_left(base::human_duration(duration_us), 9) +
+       (summary.empty() ? "" : "   " + base::printable(summary)));
+}
+
+void ProgressObserver::bar(std::string_view what, double share, const std::string& tail) {
+  if (quiet() || !session_.terminal_err()) return;
+  const std::int64_t now = base::monotonic_now_us();
+  if (now - drawn_us_ < kRedrawUs) return;
+  drawn_us_ = now;
+  const auto filled = static_cast<std::size_t>(std::clamp(share, 0.0, 1.0) * kBarWidth);
+  std::string text = "  " + padded(what, kNameWidth);
+  if (share >= 0) text += "[" + std::string(filled, '#') + std::string(kBarWidth - filled, '.') + "] ";
+  text += tail;
+  text.resize(std::min(text.size(), terminal_width() - 1));
+  write_err("\r\x1b[K" + text);
+  bar_shown_ = true;
+}
+
+void ProgressObserver::progress(const deploy::BytesProgress& progress) {
+  if (!progress.note.empty() && progress.note != last_note_ && !session_.terminal_err())
+    line("  " + padded(progress.what, kNameWidth) + "waiting: " + base::printable(progress.note));
+  last_note_ = progress.note;
+  const std::int64_t now = base::monotonic_now_us();
+  if (rate_from_us_ == 0) {
+    rate_from_us_ = now;
+    rate_from_bytes_ = progress.done;
+  }
+  const double seconds = static_cast<double>(now - rate_from_us_) / 1e6;
+  const double rate =
+      seconds > 0.2 ? static_cast<double>(progress.done - std::min(progress.done, rate_from_bytes_)) / seconds
+                    : 0;
+  std::string tail = base::human_bytes(progress.done);
+  double share = -1;
+  if (progress.total && *progress.total > 0) {
+    share = static_cast<double>(progress.done) / static_cast<double>(*progress.total);
+    tail += " of " + base::human_bytes(*progress.total);
+  }
+  if (!progress.note.empty()) {
+    tail += "  " + base::printable(progress.note);
+  } else if (rate > 0) {
+    tail += "  " + base::human_bytes(static_cast<std::uint64_t>(rate)) + "/s";
+    if (progress.total && *progress.total > progress.done)
+      tail += "  " +
+              base::human_duration(static_cast<std::int64_t>(
+                  static_cast<double>(*progress.total - progress.done) / rate * 1e6)) +
+              " left";
+  }
+  bar(progress.what, share, tail);
+}
+
+void ProgressObserver::watching(base::Milliseconds left, base::Milliseconds whole) {
+  if (whole.count() <= 0) return;
+  const double share = 1 - static_cast<double>(left.count()) / static_cast<double>(whole.count());
+  bar("watching", share, base::human_duration(left.count() * 1000) + " left");
+}
+
+void ProgressObserver::note(std::string_view line) {
+  clear_line();
+  session_.note(line);
+}
+
+void ProgressObserver::warning(std::string_view line) {
+  clear_line();
+  session_.warning(line);
+}
+
+}  // namespace updagent::cli

@@ -1,0 +1,283 @@
+// status, releases, hold, remove: what is here, and keeping or removing it.
+#include <sys/stat.h>
+
+#include <memory>
+
+#include "agent/base/file_lock.hpp"
+#include "agent/base/files.hpp"
+#include "agent/base/text.hpp"
+#include "agent/deploy/node.hpp"
+#include "agent/deploy/policy.hpp"
+#include "agent/store/store.hpp"
+#include "cli/journal_access.hpp"
+#include "cli/verbs.hpp"
+
+namespace updagent::cli {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Exit;
+
+constexpr std::size_t kMaxApps = 10'000;
+
+Json nullable(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+
+base::Result<std::vector<std::string>> apps_here(const Session& session) {
+  if (!base::exists(session.layout().apps())) return std::vector<std::string>();
+  UPD_ASSIGN(std::vector<std::string> names, base::list_directory(session.layout().apps(), kMaxApps));
+  std::erase_if(names, [](const std::string& name) { return !release::is_app_name(name); });
+  return names;
+}
+
+// What a boot does with a half-done deployment.
+std::string boot_policy() {
+  const bool systemd = base::exists("/run/systemd/system");
+  if (!systemd) return "none";
+  return base::exists("/etc/systemd/system/multi-user.target.wants/updagent-recover.service") ||
+                 base::exists("/etc/systemd/system/sysinit.target.wants/updagent-recover.service")
+             ? "updagent-recover.service"
+             : "none";
+}
+
+struct AppStatus {
+  Json json;
+  std::vector<std::string> lines;
+};
+
+AppStatus status_of(Session& session, journal::Journal* journal, const store::AppStore& store) {
+  const std::string& app = store.name();
+  const auto links = store.links();
+  const std::string current = links ? links->current.value_or("") : "";
+  const std::string committed = links ? links->committed.value_or("") : "";
+  std::vector<journal::ReleaseRow> releases;
+  std::optional<journal::AppRow> row;
+  std::optional<journal::DeploymentRow> open;
+  if (journal != nullptr) {
+    if (auto found = journal->releases(app)) releases = std::move(*found);
+    if (auto found = journal->app(app)) row = std::move(*found);
+    if (auto found = journal->open_deployment(app)) open = std::move(*found);
+  }
+  const std::string previous = deploy::previous_release(releases, current, row).value_or("");
+  const auto manifest = current.empty() ? base::Result<release::Manifest>(Error(Code::not_found, ""))
+                                        : store.manifest(current);
+  const bool running = driver_runs(session, app);
+  const bool waits = !running && current != committed;
+  AppStatus status;
+  status.json = {{"app", app},
+                 {"strategy", manifest ? manifest->strategy : "files"},
+                 {"current", nullable(current)},
+                 {"committed", nullable(committed)},
+                 {"previous", nullable(previous)},
+                 {"held", row && row->held},
+                 {"deployment", nullptr},
+                 {"generations", Json::array()},
+                 {"needs_person", waits}};
+  std::string line = session.bold(app) + "  " + (current.empty() ? "no release is current" : current);
+  if (!previous.empty()) line += session.dim("  previous " + previous);
+  if (row && row->held) line += "  held by " + row->held_by;
+  status.lines.push_back(line);
+  if (open) {
+    status.json["deployment"] = {{"trace_id", open->trace_id}, {"stage", open->state},
+                                 {"to", nullable(open->to_version)}, {"running", running},
+                                 {"weight_percent", 0}};
+    status.lines.push_back("  " + std::string(running ? "deploying " : "left open: ") + open->to_version +
+                           ", stage " + open->state + ", trace " + open->trace_id +
+                           (running ? "" : "  -> updagent recover " + app));
+  } else if (waits) {
+    status.lines.push_back("  " + session.bad("a person is needed") + ": current is " +
+                           (current.empty() ? "nothing" : current) + ", committed is " +
+                           (committed.empty() ? "nothing" : committed) + "  -> updagent recover " + app);
+  }
+  return status;
+}
+
+Exit run_status(Session& session, const std::string& only) {
+  auto names = apps_here(session);
+  if (!names) return session.fail(names.error());
+  if (!only.empty()) *names = {only};
+  const auto settings = session.settings();
+  if (!settings) return session.fail(settings.error());
+  auto journal = open_to_read(session);
+  if (!journal && journal.error().code() != Code::not_found) session.warning(journal.error().line());
+  Json apps = Json::array();
+  std::vector<std::string> lines;
+  for (const std::string& name : *names) {
+    const auto store = store::AppStore::open(session.layout().app(name), name, false);
+    if (!store) return session.fail(store.error());
+    AppStatus status = status_of(session, journal ? &*journal : nullptr, *store);
+    apps.push_back(std::move(status.json));
+    lines.insert(lines.end(), status.lines.begin(), status.lines.end());
+  }
+  session.document({{"node", settings->node_name}, {"mechanism", "none"}, {"boot", boot_policy()}, {"apps", apps}});
+  for (const std::string& line : lines) session.print(line);
+  if (lines.empty()) session.print("nothing is installed: updagent apply SOURCE");
+  return Exit::done;
+}
+
+Exit run_releases(Session& session, const std::string& app) {
+  const auto store = store::AppStore::open(session.layout().app(app), app, false);
+  if (!store) return session.fail(store.error());
+  auto journal = open_to_read(session);
+  if (!journal) return session.fail(journal.error());
+  const auto rows = journal->releases(app);
+  const auto links = store->links();
+  if (!rows) return session.fail(rows.error());
+  if (!links) return session.fail(links.error());
+  Json list = Json::array();
+  for (const journal::ReleaseRow& row : *rows) {
+    if (row.removed || !store->has(row.version)) continue;
+    const bool current = links->current == row.version;
+    list.push_back({{"version", row.version}, {"state", journal::release_state_name(row.state)},
+                    {"digest", row.digest}, {"size_bytes", row.size_bytes},
+                    {"installed_at", base::format_rfc3339(row.installed_us)}, {"trace_id", row.trace_id},
+                    {"current", current}, {"committed", links->committed == row.version}});
+    std::string version = row.version;
+    version.resize(std::max<std::size_t>(version.size(), 14), ' ');
+    std::string state(journal::release_state_name(row.state));
+    state.resize(7, ' ');
+    std::string size = base::human_bytes(row.size_bytes);
+    size.insert(0, size.size() < 9 ? 9 - size.size() : 0, ' ');
+    session.print((current ? "* " : "  ") + version + " " + state + size + "  " + row.digest.substr(0, 12) + "  " +
+                  base::format_rfc3339(row.installed_us).substr(0, 19) + "Z  trace " + row.trace_id);
+  }
+  session.document({{"app", app}, {"releases", list}});
+  if (list.empty()) session.print("no release of '" + app + "' is kept here");
+  return Exit::done;
+}
+
+struct HoldOptions {
+  std::string app;
+  bool off = false;
+};
+
+Exit run_hold(Session& session, const HoldOptions& options) {
+  if (!release::is_app_name(options.app))
+    return session.fail(Error(Code::usage, "this is no app name").got("'" + options.app + "'"));
+  const auto store = store::AppStore::open(session.layout().app(options.app), options.app, false);
+  if (!store) return session.fail(store.error());
+  const base::Status writable = deploy::prepare_root(session.layout());
+  if (!writable) return session.fail(writable.error());
+  auto journal = open_to_write(session);
+  if (!journal) return session.fail(journal.error());
+  const auto known = journal->app(options.app);
+  if (!known) return session.fail(known.error());
+  journal::AppRow row = known->value_or(journal::AppRow());
+  row.app = options.app;
+  row.held = !options.off;
+  row.held_by = options.off ? "" : actor_of_this_process();
+  row.held_us = options.off ? 0 : base::wall_now_us();
+  const journal::EventDraft event =
+      node_event(options.off ? "app.released" : "app.held", options.app, journal::Json::object());
+  const base::Status recorded = journal->record(std::span(&event, 1), nullptr, nullptr, &row);
+  if (!recorded) return session.fail(recorded.error());
+  session.document({{"app", options.app}, {"held", row.held}});
+  session.print(options.app + (options.off ? " is no longer held" : " is held: apply refuses until hold --off"));
+  return Exit::done;
+}
+
+struct RemoveOptions {
+  std::string app;
+  std::string version;
+  bool data = false;
+};
+
+base::Status record_removal(journal::Journal& journal, const std::string& app, const std::string& version) {
+  UPD_ASSIGN(const auto rows, journal.releases(app));
+  const journal::EventDraft event = node_event("release.removed", app, {{"version", version}});
+  for (journal::ReleaseRow row : rows) {
+    if (row.version != version || row.removed) continue;
+    row.removed = true;
+    return journal.record(std::span(&event, 1), nullptr, &row);
+  }
+  return journal.record(std::span(&event, 1));
+}
+
+base::Status remove_one(journal::Journal& journal, store::AppStore& store, const std::string& version) {
+  if (!store.has(version))
+    return Error(Code::not_found, "release " + version + " of '" + store.name() + "' is not kept here")
+        .hint("updagent releases " + store.name());
+  UPD_ASSIGN(const bool used, store::in_use(store.path(version)));
+  if (used)
+    return Error(Code::busy, "a process still uses " + store.path(version)).hint("stop it first");
+  UPD_TRY(store.remove(version));
+  return record_removal(journal, store.name(), version);
+}
+
+base::Status remove_app(Session& session, journal::Journal& journal, store::AppStore& store, bool data) {
+  UPD_ASSIGN(const auto versions, store.versions());
+  for (const std::string& version : versions) {
+    UPD_ASSIGN(const bool used, store::in_use(store.path(version)));
+    if (used) return Error(Code::busy, "a process still uses " + store.path(version)).hint("stop it first");
+  }
+  // current first: nobody finds a tree that is half gone through it
+  UPD_TRY(store.set_current(std::nullopt));
+  UPD_TRY(store.set_committed(std::nullopt));
+  for (const std::string& version : versions) {
+    UPD_TRY(store.remove(version));
+    UPD_TRY(record_removal(journal, store.name(), version));
+  }
+  const journal::EventDraft event = node_event("app.removed", store.name(), {{"data", data}});
+  UPD_TRY(journal.record(std::span(&event, 1)));
+  for (const std::string folder : {"releases", "incoming", "cache"})
+    UPD_TRY(base::remove_tree(store.directory_fd(), folder));
+  if (!data) {
+    session.note("kept: " + store.directory() + "/data (--data removes it, too)");
+    return base::ok();
+  }
+  UPD_ASSIGN(const base::UniqueFd apps, base::open_directory(session.layout().apps()));
+  return base::remove_tree(apps.get(), store.name());
+}
+
+Exit run_remove(Session& session, const RemoveOptions& options) {
+  const auto act = [&]() -> base::Status {
+    UPD_TRY(deploy::prepare_root(session.layout()));
+    UPD_ASSIGN(store::AppStore store,
+               store::AppStore::open(session.layout().app(options.app), options.app, false));
+    UPD_ASSIGN(const auto lock, base::FileLock::take(session.layout().driver_lock(options.app),
+                                                     base::Milliseconds(0), nullptr));
+    UPD_ASSIGN(journal::Journal journal, open_to_write(session));
+    UPD_ASSIGN(const auto open, journal.open_deployment(options.app));
+    if (open)
+      return Error(Code::busy, "a deployment of '" + options.app + "' was left open")
+          .hint("updagent recover " + options.app);
+    return options.version.empty() ? remove_app(session, journal, store, options.data)
+                                   : remove_one(journal, store, options.version);
+  };
+  const base::Status done = act();
+  if (!done) return session.fail(done.error());
+  session.document({{"app", options.app}, {"version", nullable(options.version)}, {"removed", true}});
+  session.print("removed  " + options.app + (options.version.empty() ? "" : " " + options.version));
+  return Exit::done;
+}
+
+}  // namespace
+
+Run setup_status(CLI::App& command) {
+  const auto app = std::make_shared<std::string>();
+  command.add_option("APP", *app, "only this app");
+  return [app](Session& session) { return run_status(session, *app); };
+}
+
+Run setup_releases(CLI::App& command) {
+  const auto app = std::make_shared<std::string>();
+  command.add_option("APP", *app, "the app")->required();
+  return [app](Session& session) { return run_releases(session, *app); };
+}
+
+Run setup_hold(CLI::App& command) {
+  const auto options = std::make_shared<HoldOptions>();
+  command.add_option("APP", options->app, "the app")->required();
+  command.add_flag("--off", options->off, "let it be updated again");
+  return [options](Session& session) { return run_hold(session, *options); };
+}
+
+Run setup_remove(CLI::App& command) {
+  const auto options = std::make_shared<RemoveOptions>();
+  command.add_option("APP", options->app, "the app")->required();
+  command.add_option("--version", options->version, "only this kept release")->type_name("VERSION");
+  command.add_flag("--data", options->data, "its data/ as well");
+  return [options](Session& session) { return run_remove(session, *options); };
+}
+
+}  // namespace updagent::cli

@@ -1,0 +1,127 @@
+#include "cli/timeline.hpp"
+
+#include <algorithm>
+
+#include "agent/base/text.hpp"
+
+namespace updagent::cli {
+namespace {
+
+constexpr std::int64_t kTimelineWidth = 40;
+
+struct Bar {
+  std::string stage;
+  std::string status = "open";
+  std::int64_t begin_us = 0;
+  std::int64_t duration_us = 0;
+  std::string message;
+  std::vector<std::string> notes;  // hooks, probes
+};
+
+std::string text_of(const journal::Json& detail, const char* key) {
+  const auto found = detail.find(key);
+  return found != detail.end() && found->is_string() ? found->get<std::string>() : std::string();
+}
+
+std::string note_of(const journal::Event& event) {
+  std::string note = event.event;
+  for (const char* key : {"hook", "probe", "version", "result", "problem"})
+    if (const std::string text = text_of(event.detail, key); !text.empty()) note += "  " + text;
+  return note;
+}
+
+std::vector<Bar> collect(const std::vector<journal::Event>& events) {
+  std::vector<Bar> bars;
+  for (const journal::Event& event : events) {
+    if (event.event == "stage.started") {
+      bars.push_back({event.stage, "open", event.timestamp_us, 0, "", {}});
+    } else if (event.event == "stage.finished") {
+      for (auto bar = bars.rbegin(); bar != bars.rend(); ++bar) {
+        if (bar->stage != event.stage || bar->status != "open") continue;
+        bar->status = event.status;
+        bar->duration_us = event.duration_us;
+        bar->message = text_of(event.detail, "message");
+        break;
+      }
+    } else if (!event.stage.empty() && !bars.empty() && event.event != "hook.started") {
+      bars.back().notes.push_back(note_of(event));
+      // the last lines of what a failed command said: what its owner wants to see first
+      const std::string output = text_of(event.detail, "output");
+      if (event.status == "failure" && !output.empty()) {
+        constexpr std::size_t kTail = 600;
+        std::string tail = output.substr(output.size() - std::min(output.size(), kTail));
+        for (std::size_t at = 0; at < tail.size();) {
+          const std::size_t end = std::min(tail.find('\n', at), tail.size());
+          bars.back().notes.push_back("  | " + tail.substr(at, end - at));
+          at = end + 1;
+        }
+      }
+    }
+  }
+  return bars;
+}
+
+std::string draw(const Bar& bar, std::int64_t start_us, std::int64_t whole_us) {
+  const std::int64_t offset = (bar.begin_us - start_us) * kTimelineWidth / whole_us;
+  const std::int64_t length = std::max<std::int64_t>(1, bar.duration_us * kTimelineWidth / whole_us);
+  const auto from = static_cast<std::size_t>(std::clamp<std::int64_t>(offset, 0, kTimelineWidth - 1));
+  const auto count = static_cast<std::size_t>(
+      std::clamp<std::int64_t>(length, 1, kTimelineWidth - static_cast<std::int64_t>(from)));
+  std::string text(static_cast<std::size_t>(kTimelineWidth), ' ');
+  text.replace(from, count, count, bar.status == "failure" ? 'x' : '=');
+  return text;
+}
+
+std::string fit(std::string_view text, std::size_t width) {
+  std::string out(text);
+  if (out.size() < width) out.append(width - out.size(), ' ');
+  return out;
+}
+
+}  // namespace
+
+std::vector<std::string> draw_timeline(const Session& session,
+                                       const std::vector<journal::Event>& events,
+                                       const journal::DeploymentRow* row) {
+  std::vector<std::string> lines;
+  const journal::Event& first = events.front();
+  const std::string to = row != nullptr ? row->to_version : events.back().to_version;
+  const std::string from = row != nullptr ? row->from_version : events.back().from_version;
+  lines.push_back(session.bold(events.back().app + " " + (from.empty() ? "" : from + " -> ") + to) + "   trace " +
+                  first.trace_id);
+  lines.push_back("began " + base::format_rfc3339(first.timestamp_us) + " by " + base::printable(first.actor) +
+                  (row != nullptr && !row->source.empty() ? ", from " + base::printable(row->source) : ""));
+  const std::vector<Bar> bars = collect(events);
+  std::int64_t end_us = first.timestamp_us + 1;
+  for (const Bar& bar : bars) end_us = std::max(end_us, bar.begin_us + bar.duration_us);
+  const std::int64_t start_us = bars.empty() ? first.timestamp_us : bars.front().begin_us;
+  for (const Bar& bar : bars) {
+    std::string status = fit(bar.status, 8);
+    if (bar.status == "success") status = session.good(status);
+    if (bar.status == "failure") status = session.bad(status);
+    lines.push_back("  " + fit(bar.stage, 12) + status + "|" +
+                    draw(bar, start_us, std::max<std::int64_t>(1, end_us - start_us)) + "| " +
+                    base::human_duration(bar.duration_us));
+    for (const std::string& note : bar.notes) lines.push_back("      " + base::printable(note));
+    if (!bar.message.empty()) lines.push_back("      " + session.bad(base::printable(bar.message)));
+  }
+  for (const journal::Event& event : events) {
+    if (event.event != "deployment.finished" && event.event != "notify.failed" &&
+        event.event != "recover.started")
+      continue;
+    std::string line = event.event == "deployment.finished"
+                           ? "ended " + base::format_rfc3339(event.timestamp_us) + " as " +
+                                 session.bold(text_of(event.detail, "outcome"))
+                           : event.event + " by " + base::printable(event.actor);
+    const std::string reason = text_of(event.detail, "reason");
+    if (!reason.empty()) line += ", reason: " + base::printable(reason);
+    if (const std::string problem = text_of(event.detail, "problem"); !problem.empty())
+      line += ": " + base::printable(problem);
+    lines.push_back(line);
+    if (const std::string message = text_of(event.detail, "message"); !message.empty())
+      lines.push_back("  " + base::printable(message));
+  }
+  return lines;
+}
+
+}  // namespace updagent::cli
