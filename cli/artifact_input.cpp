@@ -43,7 +43,7 @@ base::Result<std::unique_ptr<ArtifactInput>> ArtifactInput::open(Session& sessio
           .hint("give a file, an http(s) or file URL, or - for standard input");
     input->file_ = std::move(*opened);
   }
-  input->source_ = std::make_unique<release::FdSource>(input->file_.get(), fetch::redacted_url(source));
+  input->source_ = std::make_unique<release::FdSource>(input->file_.get(), fetch::is_url(source) ? fetch::redacted_url(source) : source);
   input->reader_ = std::make_unique<release::ArtifactReader>(*input->source_, session.interrupt());
   return input;
 }

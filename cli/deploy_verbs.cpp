@@ -56,8 +56,8 @@ std::string headline(Session& session, const deploy::DeployResult& result) {
     case deploy::Outcome::refused:
       return session.bad("refused") + "      " + (result.to.empty() ? "" : what) + trace;
     case deploy::Outcome::aborted:
-      return session.bad("aborted") + "      " + (result.to.empty() ? "" : what) +
-             ": nothing was changed" + trace;
+      return session.bad("aborted") + "      " + (result.to.empty() ? "" : what + ": ") +
+             "nothing was changed" + trace;
   }
   return what;
 }

@@ -1,5 +1,7 @@
 #include "agent/deploy/deployment.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -37,16 +39,44 @@ journal::Paths Context::journal_paths() const {
   return {layout.database(), layout.audit_head(), layout.spool(), layout.reserve()};
 }
 
+namespace {
+
+bool is_regular(int fd) {
+  struct stat about {};
+  return ::fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
+}
+
+base::Result<base::UniqueFd> open_source(const std::string& source) {
+  if (source == "-") {
+    base::UniqueFd input(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
+    if (!input) return base::system_error(errno, "cannot read standard input");
+    return input;
+  }
+  auto opened = base::open_path(source, O_RDONLY | O_NOCTTY | O_NONBLOCK);
+  if (opened && is_regular(opened->get())) return opened;
+  return Error(Code::usage, opened ? "'" + source + "' is not a regular file"
+                                   : opened.error().message())
+      .hint("SOURCE is a file, an http(s) or file URL, or - for standard input");
+}
+
+}  // namespace
+
 base::Result<DeployResult> apply(const Context& context, const ApplyRequest& request) {
   UPD_TRY(prepare_root(context.layout));
   Plan plan;
   UPD_ASSIGN(plan.settings, config::load(context.layout, context.config_file, ""));
   plan.node_name = plan.settings.node_name;
   plan.request = request;
+  // a file that isn't there is a slip of the fingers, not a deployment
+  if (!fetch::is_url(request.source)) {
+    UPD_ASSIGN(plan.artifact, open_source(request.source));
+  }
   UPD_ASSIGN(journal::Journal journal, open_journal(context, plan.settings));
   journal::DeploymentRow row =
       new_row(context, "apply",
-              request.source == "-" ? "standard input" : fetch::redacted_url(request.source));
+              request.source == "-"             ? "standard input"
+              : fetch::is_url(request.source) ? fetch::redacted_url(request.source)
+                                              : request.source);
   row.app = request.permissions.expected_app;
   Engine engine(context, &journal, std::move(plan), std::move(row));
   return engine.run(State::fetch);

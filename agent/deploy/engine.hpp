@@ -27,7 +27,6 @@ class Engine {
   base::Status fetch();
   base::Status verify();
   base::Status stage();
-  base::Status open_source();
   base::Result<bool> admit_envelope(std::string_view envelope);
   base::Status refuse_other_app();
   base::Status take_lock_and_open(const std::string& app);

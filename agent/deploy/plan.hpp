@@ -11,8 +11,10 @@ struct Plan {
   config::Settings settings;  // of the node; of the app once it is known
   std::string node_name;
 
-  // fetch
+  // apply() for files and standard input, fetch for URLs
   base::UniqueFd artifact;
+
+  // verify
   std::unique_ptr<base::ByteSource> source;
   std::unique_ptr<release::ArtifactReader> reader;
 

@@ -1,5 +1,4 @@
 // fetch, verify, stage: from a source to a complete tree in releases/. Nothing that runs is touched.
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -29,7 +28,8 @@ std::string waiting_note(const fetch::Progress& progress) {
          base::human_duration(progress.retry_in.count() * 1000);
 }
 
-bool is_regular(int fd) {
+// A pipe can be read once: its digest is only known at the end.
+bool can_rewind(int fd) {
   struct stat about {};
   return ::fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
 }
@@ -40,7 +40,7 @@ base::Status Engine::fetch() {
   const std::string& source = plan_.request.source;
   if (!fetch::is_url(source)) {
     stage_summary_ = source == "-" ? "standard input" : source;
-    return open_source();
+    return base::ok();
   }
   const config::FetchSettings& node = plan_.settings.fetch;
   fetch::Request request;
@@ -86,23 +86,6 @@ base::Status Engine::fetch() {
     stage_summary_ += ", resumed at " + base::human_bytes(fetched.resumed_from);
   plan_.artifact = std::move(fetched.file);
   if (fetched.stopped_early) stage_summary_ += ", the rest is not needed";
-  return base::ok();
-}
-
-base::Status Engine::open_source() {
-  const std::string& source = plan_.request.source;
-  if (source == "-") {
-    plan_.artifact = base::UniqueFd(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
-    if (!plan_.artifact) return base::system_error(errno, "cannot read standard input");
-    return base::ok();
-  }
-  auto opened = base::open_path(source, O_RDONLY | O_NOCTTY | O_NONBLOCK);
-  if (!opened)
-    return Error(Code::usage, opened.error().message())
-        .hint("SOURCE is a file, an http(s) or file URL, or - for standard input");
-  if (!is_regular(opened->get()))
-    return Error(Code::usage, "'" + source + "' is not a regular file");
-  plan_.artifact = std::move(*opened);
   return base::ok();
 }
 
@@ -195,7 +178,7 @@ base::Status Engine::load_known() {
 }
 
 base::Status Engine::verify() {
-  if (plan_.artifact && plan_.request.expect_sha256 && is_regular(plan_.artifact.get())) {
+  if (plan_.artifact && plan_.request.expect_sha256 && can_rewind(plan_.artifact.get())) {
     UPD_ASSIGN(const base::Digest whole,
                base::sha256_of_fd(plan_.artifact.get(), plan_.request.source));
     if (whole != *plan_.request.expect_sha256)
@@ -206,8 +189,7 @@ base::Status Engine::verify() {
       return base::system_error(errno, "cannot rewind the artifact");
   }
   if (plan_.artifact) {
-    plan_.source = std::make_unique<release::FdSource>(plan_.artifact.get(),
-                                                       fetch::redacted_url(plan_.request.source));
+    plan_.source = std::make_unique<release::FdSource>(plan_.artifact.get(), recorder_.row().source);
     plan_.reader = std::make_unique<release::ArtifactReader>(*plan_.source, context_.interrupt);
     UPD_ASSIGN(const std::string envelope, plan_.reader->read_envelope());
     UPD_TRY(admit_envelope(envelope));

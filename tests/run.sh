@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# All tests, on a fresh Debian 12 as root: installs what is missing, builds, runs ctest.
+#   bash tests/run.sh                the default run
+#   bash tests/run.sh --long         the torture runs as well
+#   bash tests/run.sh --label unit   only one label: unit, e2e, crash, bad, fuzz
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source fixtures/lib/packages.sh
+
+long=0 labels=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    --long) long=1 ;;
+    --label) labels=${2:?--label NAME}; shift ;;
+    *) echo "usage: bash tests/run.sh [--long] [--label NAME]" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+need "${build_packages[@]}" libgtest-dev clang-19 libclang-rt-19-dev ccache ca-certificates curl git \
+  jq nginx-light openssl procps python3 python3-jsonschema sqlite3 strace tar zstd
+need_node
+jobs=$(nproc)
+
+began=$SECONDS
+cmake --preset debug >/dev/null
+cmake --build --preset debug -j "$jobs"
+cmake --preset fuzz >/dev/null
+cmake --build --preset fuzz -j "$jobs"
+printf 'built in %d s\n' $((SECONDS - began))
+
+# Everything in the tests that is real (nginx, node, compilers) is slower under the sanitizers' care.
+export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
+export UPDAGENT_LONG=$long
+arguments=(--test-dir build/debug --output-on-failure -j "$jobs" --no-tests=error)
+[ -n "$labels" ] && arguments+=(-L "^$labels\$")
+[ "$long" = 1 ] || arguments+=(-LE '^long$')
+ctest "${arguments[@]}"
