@@ -40,11 +40,9 @@ class ProbeServer {
       ::execvp(argv[0], argv.data());
       ::_exit(127);
     }
-    std::array<char, 16> text{};
-    const ssize_t count = ::read(port_reader.get(), text.data(), text.size() - 1);
-    EXPECT_GT(count, 0) << "the server did not start";
-    port_ = std::string(text.data());
-    port_ = port_.substr(0, port_.find('\n'));
+    char byte = 0;
+    while (::read(port_reader.get(), &byte, 1) == 1 && byte != '\n') port_ += byte;
+    EXPECT_EQ(byte, '\n') << "the server did not start";
   }
   ~ProbeServer() {
     keep_alive_.reset();  // it ends with its input

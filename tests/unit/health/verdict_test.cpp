@@ -78,7 +78,7 @@ TEST_F(Verdicts, Several_probes_are_asked_at_once_and_all_must_pass) {
   const Verdict verdict =
       prove_all(probes, {}, [&](const ProbeResult& result) { ++asked[result.probe]; });
   EXPECT_TRUE(verdict.healthy) << verdict.reason;
-  EXPECT_EQ(asked["/late?n=2"], 3);
+  EXPECT_GE(asked["/late?n=2"], 3);
   EXPECT_GE(asked["/ok"], 1);
   EXPECT_GE(asked["p"], 1);
   EXPECT_GE(asked["tcp"], 1);
