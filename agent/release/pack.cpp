@@ -30,7 +30,7 @@ base::Result<Compression> compression_of(const std::string& output) {
   if (output.ends_with(".tar.zst")) return Compression::zstd;
   return Error(Code::usage, "the name of the output doesn't tell its compression")
       .expected("a name that ends in .tar.gz, .tgz or .tar.zst")
-      .got(quoted(output));
+      .got(in_quotes(output));
 }
 
 InputRules rules_for(const PackRequest& request) {
@@ -58,9 +58,10 @@ class Packer {
   base::Result<PackResult> run() {
     UPD_ASSIGN(entries_, input_->gather(notes_));
     if (entries_.empty())
-      return Error(Code::usage, "there is nothing to pack in " + quoted(request_.input));
+      return Error(Code::usage, "there is nothing to pack in " + in_quotes(request_.input));
     UPD_ASSIGN(manifest_, describe_release(request_, *input_, entries_));
     UPD_TRY(hash_entries());
+    note_missing_programs(manifest_, notes_);
     UPD_TRY(describe_source());
     UPD_ASSIGN(Spool manifest, write_manifest_spool());
     UPD_ASSIGN(const std::string envelope,

@@ -78,7 +78,40 @@ Error with_npm_hint(Error error, const PackRequest& request, const std::string& 
   return std::move(error).hint(hint + " (as " + kNpmName + " of the input says)");
 }
 
+// A link on the way: where it leads is the node's to see.
+bool passes_link(const EntryTable& entries, std::string_view path) {
+  for (std::size_t slash = path.find('/'); slash != std::string_view::npos;
+       slash = path.find('/', slash + 1)) {
+    const auto found = entries.find(path.substr(0, slash));
+    if (found && entries.at(*found).type == EntryType::symlink) return true;
+  }
+  return false;
+}
+
+void note_program(const EntryTable& entries, const Command& command, PackNotes& notes) {
+  if (command.argv.empty()) return;
+  std::string_view path = command.argv.front();
+  while (path.starts_with("./")) path.remove_prefix(2);
+  if (path.starts_with('/') || path.find('/') == std::string_view::npos) return;  // the node's
+  if (passes_link(entries, path)) return;
+  const auto found = entries.find(path);
+  if (!found) return notes.add("the release does not hold this program of a hook or probe", path);
+  const EntryView entry = entries.at(*found);
+  constexpr std::uint16_t kOwnerExecute = 0100;
+  const bool is_file = entry.type == EntryType::file || entry.type == EntryType::hardlink;
+  if (entry.type == EntryType::directory || (is_file && (entry.mode & kOwnerExecute) == 0))
+    notes.add("this program of a hook or probe is not executable", path);
+}
+
 }  // namespace
+
+void note_missing_programs(const Manifest& manifest, PackNotes& notes) {
+  const Hooks& hooks = manifest.hooks;
+  for (const auto* hook :
+       {&hooks.pre_upgrade, &hooks.post_switch, &hooks.post_commit, &hooks.post_rollback})
+    if (*hook) note_program(manifest.entries, **hook, notes);
+  for (const Probe& probe : manifest.probes) note_program(manifest.entries, probe.command, notes);
+}
 
 base::Result<Manifest> describe_release(const PackRequest& request, PackInput& input,
                                         const std::vector<InputEntry>& entries) {

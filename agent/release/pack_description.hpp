@@ -15,4 +15,7 @@ namespace updagent::release {
 base::Result<Manifest> describe_release(const PackRequest& request, PackInput& input,
                                         const std::vector<InputEntry>& entries);
 
+// Hooks and probes whose program is not in the tree or not executable: they would fail on the node.
+void note_missing_programs(const Manifest& manifest, PackNotes& notes);
+
 }  // namespace updagent::release

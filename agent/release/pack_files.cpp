@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "agent/base/files.hpp"
+#include "agent/base/text.hpp"
 #include "agent/release/describe.hpp"
 
 namespace updagent::release {
@@ -26,6 +27,15 @@ base::UniqueFd made_and_unlinked(const std::string& folder) {
   return fd;
 }
 
+// By chance, not by process id: containers that share a folder often have the same ids. Without the
+// output's own name, which may be as long as a name can be.
+std::string temporary_name() {
+  constexpr std::size_t kRandomBytes = 8;
+  const std::string random = base::random_bytes(kRandomBytes);
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(random.data());
+  return ".updagent-pack-" + base::to_hex(std::span(bytes, random.size())) + ".new";
+}
+
 }  // namespace
 
 base::Result<std::size_t> FileBytes::read(std::span<std::uint8_t> into) {
@@ -33,7 +43,7 @@ base::Result<std::size_t> FileBytes::read(std::span<std::uint8_t> into) {
   do {
     count = ::read(fd_.get(), into.data(), into.size());
   } while (count < 0 && errno == EINTR);
-  if (count < 0) return base::system_error(errno, "cannot read " + quoted(path_));
+  if (count < 0) return base::system_error(errno, "cannot read " + in_quotes(path_));
   return static_cast<std::size_t>(count);
 }
 
@@ -44,7 +54,7 @@ base::Result<Spool> Spool::create() {
   base::UniqueFd fd(::open(folder.c_str(), O_TMPFILE | O_RDWR | O_EXCL | O_CLOEXEC, kPrivate));
   if (!fd) fd = made_and_unlinked(folder);
   if (!fd)
-    return base::system_error(errno, "cannot make a temporary file in " + quoted(folder))
+    return base::system_error(errno, "cannot make a temporary file in " + in_quotes(folder))
         .hint("set TMPDIR to a folder that can be written");
   return Spool(std::move(fd), folder);
 }
@@ -75,20 +85,29 @@ base::Result<OutputFile> OutputFile::create(const std::string& path) {
   out.path_ = path;
   out.name_ = path.substr(path.find_last_of('/') + 1);
   if (out.name_.empty() || out.name_ == "." || out.name_ == "..")
-    return Error(base::Code::usage, "the output is a folder").expected("a file").got(quoted(path));
+    return Error(base::Code::usage, "the output is a folder")
+        .expected("a file")
+        .got(in_quotes(path));
   UPD_ASSIGN(out.directory_, base::open_directory(parent_folder(path)));
-  // the process id: two packs of the same release never share a temporary file
-  out.temporary_ = "." + out.name_ + "." + std::to_string(::getpid()) + ".new";
-  ::unlinkat(out.directory_.get(), out.temporary_.c_str(), 0);
-  constexpr mode_t kAsUmaskSays = 0666;
-  out.file_.reset(::openat(out.directory_.get(), out.temporary_.c_str(),
-                           O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, kAsUmaskSays));
-  if (!out.file_) return base::system_error(errno, "cannot write " + quoted(path));
+  UPD_TRY(out.open());
   return out;
 }
 
+Status OutputFile::open() {
+  constexpr mode_t kAsUmaskSays = 0666;
+  // linkat(2) gives such a file a name by way of /proc
+  if (::access("/proc/self/fd", X_OK) == 0)
+    file_.reset(::openat(directory_.get(), ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, kAsUmaskSays));
+  if (file_) return base::ok();
+  temporary_ = temporary_name();
+  file_.reset(::openat(directory_.get(), temporary_.c_str(),
+                       O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, kAsUmaskSays));
+  if (!file_) return base::system_error(errno, "cannot write " + in_quotes(path_));
+  return base::ok();
+}
+
 OutputFile::~OutputFile() {
-  if (file_) ::unlinkat(directory_.get(), temporary_.c_str(), 0);
+  if (file_ && !temporary_.empty()) ::unlinkat(directory_.get(), temporary_.c_str(), 0);
 }
 
 Status OutputFile::write(std::span<const std::uint8_t> bytes) {
@@ -98,8 +117,19 @@ Status OutputFile::write(std::span<const std::uint8_t> bytes) {
   return base::ok();
 }
 
+// linkat(2) doesn't replace a file, rename(2) does: so first a name of its own.
+Status OutputFile::give_temporary_name() {
+  const std::string name = temporary_name();
+  const std::string file = "/proc/self/fd/" + std::to_string(file_.get());
+  if (::linkat(AT_FDCWD, file.c_str(), directory_.get(), name.c_str(), AT_SYMLINK_FOLLOW) != 0)
+    return base::system_error(errno, "cannot write " + in_quotes(path_));
+  temporary_ = name;
+  return base::ok();
+}
+
 base::Result<base::Digest> OutputFile::commit() {
   UPD_TRY(base::fsync_fd(file_.get(), path_));
+  if (temporary_.empty()) UPD_TRY(give_temporary_name());
   UPD_TRY(base::rename_durably(directory_.get(), temporary_, directory_.get(), name_));
   file_.reset();
   return digest_.finish();

@@ -53,14 +53,15 @@ class Spool {
   std::uint64_t size_ = 0;
 };
 
-// A file that appears under its name complete and durable, or not at all.
+// A file that appears under its name complete and durable, or not at all. Until then it has no name
+// where the file system allows that (a kill leaves nothing), a temporary one beside `path`
+// elsewhere.
 class OutputFile {
  public:
-  // Writes to a temporary name beside `path`.
   static base::Result<OutputFile> create(const std::string& path);
   OutputFile(OutputFile&&) noexcept = default;
   OutputFile& operator=(OutputFile&&) noexcept = default;
-  ~OutputFile();  // without commit() the temporary file is removed
+  ~OutputFile();  // without commit() nothing stays
 
   base::Status write(std::span<const std::uint8_t> bytes);
   // fsync, rename, fsync of the directory. Returns the SHA-256 of what was written.
@@ -69,9 +70,12 @@ class OutputFile {
 
  private:
   OutputFile() = default;
+  base::Status open();
+  base::Status give_temporary_name();
+
   std::string path_;
   std::string name_;
-  std::string temporary_;
+  std::string temporary_;  // "" while the file has no name
   base::UniqueFd directory_;
   base::UniqueFd file_;  // empty after commit() and when moved from
   base::Sha256 digest_;

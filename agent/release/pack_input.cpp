@@ -85,7 +85,7 @@ std::vector<std::string> PackNotes::lines() const {
   std::vector<std::string> lines;
   for (const Note& note : notes_) {
     std::string line = note.kind;
-    if (note.count > 0) line += ": " + quoted(base::printable(note.first));
+    if (note.count > 0) line += ": " + in_quotes(base::printable(note.first));
     if (note.count > 1) line += " and " + std::to_string(note.count - 1) + " more";
     lines.push_back(std::move(line));
   }
@@ -115,16 +115,16 @@ base::Result<std::unique_ptr<PackInput>> open_pack_input(const std::string& path
                                                          InputRules rules) {
   struct stat about{};
   if (::stat(path.c_str(), &about) != 0)
-    return Error(Code::usage, "cannot read " + quoted(path))
+    return Error(Code::usage, "cannot read " + in_quotes(path))
         .expected("a directory or a tarball")
         .got(base::system_error(errno, path).message());
   if (S_ISDIR(about.st_mode)) return open_tree_input(path, std::move(rules));
   if (!S_ISREG(about.st_mode))
-    return Error(Code::usage, "cannot pack " + quoted(path))
+    return Error(Code::usage, "cannot pack " + in_quotes(path))
         .expected("a directory or a tarball")
         .got("something else");
   if (rules.output == FileId{about.st_dev, about.st_ino})
-    return Error(Code::usage, "the output would replace the input " + quoted(path))
+    return Error(Code::usage, "the output would replace the input " + in_quotes(path))
         .hint("choose another name for the output");
   return open_tarball_input(path);
 }
@@ -150,7 +150,7 @@ Status check_mode(std::string_view path, EntryType type, mode_t mode, PackNotes&
     return base::ok();
   }
   const bool user = (mode & S_ISUID) != 0;
-  return Error(Code::mode_unsafe, quoted(path) + (user ? " is setuid" : " is setgid"))
+  return Error(Code::mode_unsafe, in_quotes(path) + (user ? " is setuid" : " is setgid"))
       .expected("a file without set-id bits")
       .got(user ? "setuid" : "setgid")
       .hint("take the bit off (chmod ug-s) and let the node's configuration grant what it needs");
@@ -165,7 +165,7 @@ std::int64_t normal_mtime(std::int64_t mtime, std::string_view path, PackNotes& 
 Status check_depth(std::string_view path) {
   const auto components = static_cast<std::size_t>(std::count(path.begin(), path.end(), '/')) + 1;
   if (components <= kMaxPathDepth) return base::ok();
-  return Error(Code::path_unsafe, "the path " + quoted(path) + " is too deep")
+  return Error(Code::path_unsafe, "the path " + in_quotes(path) + " is too deep")
       .expected("at most " + std::to_string(kMaxPathDepth) + " components")
       .got(std::to_string(components));
 }
@@ -184,14 +184,14 @@ Error special_file(std::string_view path, mode_t mode) {
                      : S_ISCHR(mode)  ? "a character device"
                      : S_ISBLK(mode)  ? "a block device"
                                       : "a special file";
-  return Error(Code::header_unsupported, quoted(path) + " is " + kind)
+  return Error(Code::header_unsupported, in_quotes(path) + " is " + kind)
       .expected("files, directories and links")
       .got(kind)
       .hint("remove it from the input; a service makes such files when it starts");
 }
 
 Error changed_while_packed(std::string_view path) {
-  return Error(Code::io_error, quoted(path) + " changed while it was being packed")
+  return Error(Code::io_error, in_quotes(path) + " changed while it was being packed")
       .hint("stop what writes there and pack again");
 }
 
@@ -199,9 +199,9 @@ Status finish_entries(std::vector<InputEntry>& entries) {
   std::sort(entries.begin(), entries.end(), by_path);
   for (const InputEntry& entry : entries)
     if (is_reserved(entry.path))
-      return Error(Code::path_unsafe, "the input already holds " + quoted(kReservedFolder))
+      return Error(Code::path_unsafe, "the input already holds " + in_quotes(kReservedFolder))
           .expected("a tree that was not packed yet")
-          .got(quoted(entry.path))
+          .got(in_quotes(entry.path))
           .hint("pack the original tree; to add a signature to an artifact use 'updagent sign'");
   UPD_ASSIGN(const auto missing, missing_parents(entries));
   for (const auto& [path, mtime] : missing) {

@@ -130,7 +130,7 @@ std::string pax_blocks(const std::string& records) {
 
 base::Result<std::string> tar_header(const EntryView& entry) {
   if (entry.mtime < 0 || entry.mtime > kMaxTime)
-    return Error(Code::internal, quoted(entry.path) + " has a time that tar can't say")
+    return Error(Code::internal, in_quotes(entry.path) + " has a time that tar can't say")
         .expected("0 to " + std::to_string(kMaxTime))
         .got(std::to_string(entry.mtime));
   std::string path(entry.path);

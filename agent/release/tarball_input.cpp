@@ -62,7 +62,7 @@ struct Content {
 // "./a//b/" to "a/b"; "" for the root itself.
 base::Result<std::string> clean_path(std::string_view raw) {
   if (raw.starts_with('/'))
-    return Error(Code::path_unsafe, quoted(raw) + " is absolute")
+    return Error(Code::path_unsafe, in_quotes(raw) + " is absolute")
         .expected("relative paths")
         .got("a leading '/'")
         .hint("make the tarball with 'tar -C FOLDER -czf FILE .'");
@@ -71,7 +71,7 @@ base::Result<std::string> clean_path(std::string_view raw) {
     const std::string_view component = take_component(rest);
     if (component.empty() || component == ".") continue;
     if (component == "..")
-      return Error(Code::path_unsafe, quoted(raw) + " leaves the tarball")
+      return Error(Code::path_unsafe, in_quotes(raw) + " leaves the tarball")
           .expected("paths without '..'")
           .got("'..'");
     if (!path.empty()) path += '/';
@@ -125,12 +125,12 @@ class TarballInput final : public PackInput {
   std::string commit() const override { return commit_; }
 
  private:
-  Error damaged(const char* doing) const {
+  Error damaged() const {
     const char* why = ::archive_error_string(archive_.get());
-    return Error(Code::artifact_damaged,
-                 "cannot " + std::string(doing) + " the tarball " + quoted(path_))
+    return Error(Code::artifact_damaged, "cannot read the tarball " + in_quotes(path_))
         .expected("a tarball, plain or compressed with gzip or zstd")
-        .got(why == nullptr ? "a damaged file" : why);
+        .got(why == nullptr ? "a damaged file" : why)
+        .hint("what stock tar can unpack can be packed as a directory");
   }
 
   Status read_archive() {
@@ -143,13 +143,13 @@ class TarballInput final : public PackInput {
     ::archive_read_support_filter_gzip(archive_.get());
     ::archive_read_support_filter_zstd(archive_.get());
     if (::archive_read_open_fd(archive_.get(), file_.get(), kReadBytes) != ARCHIVE_OK)
-      return damaged("read");
+      return damaged();
     for (;;) {
       archive_entry* found = nullptr;
       const int result = ::archive_read_next_header(archive_.get(), &found);
       if (result == ARCHIVE_EOF) break;
       // a warning is about what we don't take: owners, names in another character set, attributes
-      if (result != ARCHIVE_OK && result != ARCHIVE_WARN) return damaged("read");
+      if (result != ARCHIVE_OK && result != ARCHIVE_WARN) return damaged();
       UPD_TRY(take(found));
     }
     archive_.reset();
@@ -158,7 +158,7 @@ class TarballInput final : public PackInput {
 
   Status take(archive_entry* found) {
     const char* raw = ::archive_entry_pathname(found);
-    if (raw == nullptr) return damaged("read a name in");
+    if (raw == nullptr) return damaged();
     UPD_ASSIGN(std::string path, clean_path(raw));
     if (path.empty()) return base::ok();  // "./": the root is not an entry
     InputEntry entry;
@@ -210,7 +210,7 @@ class TarballInput final : public PackInput {
     for (;;) {
       const la_ssize_t count = ::archive_read_data(archive_.get(), buffer.data(), buffer.size());
       if (count == 0) break;
-      if (count < 0) return damaged("read");
+      if (count < 0) return damaged();
       const auto bytes = std::span(buffer).first(static_cast<std::size_t>(count));
       sha256_.update(bytes);
       UPD_TRY(spool_.append(bytes));
@@ -277,8 +277,8 @@ class TarballInput final : public PackInput {
     const InputEntry* target = target_of(link, order);
     if (target == nullptr || target->type == EntryType::directory)
       return Error(Code::link_unsafe,
-                   "the hard link " + quoted(entry.path) + " has no file to share")
-          .expected(quoted(entry.link_target) + " as an earlier file of the tarball")
+                   "the hard link " + in_quotes(entry.path) + " has no file to share")
+          .expected(in_quotes(entry.link_target) + " as an earlier file of the tarball")
           .got(target == nullptr ? "no such entry" : "a directory")
           .hint("put both names into the tarball, or make it with 'tar --hard-dereference'");
     std::string path = std::move(entry.path);

@@ -31,7 +31,7 @@ struct CloseDir {
 base::Result<std::vector<std::string>> names_in(int directory_fd, const std::string& path) {
   UniqueFd own(::openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const std::unique_ptr<DIR, CloseDir> listing(own ? ::fdopendir(own.get()) : nullptr);
-  if (!listing) return base::system_error(errno, "cannot list " + quoted(path));
+  if (!listing) return base::system_error(errno, "cannot list " + in_quotes(path));
   static_cast<void>(own.release());  // closedir closes it
   std::vector<std::string> names;
   for (;;) {
@@ -42,7 +42,7 @@ base::Result<std::vector<std::string>> names_in(int directory_fd, const std::str
     if (name != "." && name != "..") names.emplace_back(name);
     UPD_TRY(check_count(names.size()));
   }
-  if (errno != 0) return base::system_error(errno, "cannot list " + quoted(path));
+  if (errno != 0) return base::system_error(errno, "cannot list " + in_quotes(path));
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -65,7 +65,7 @@ class TreeInput final : public PackInput {
     UPD_ASSIGN(UniqueFd fd, base::open_beneath(root_.get(), entry.path, O_RDONLY | O_NONBLOCK));
     struct stat about{};
     if (::fstat(fd.get(), &about) != 0)
-      return base::system_error(errno, "cannot stat " + quoted(entry.path));
+      return base::system_error(errno, "cannot stat " + in_quotes(entry.path));
     PackNotes unused;
     if (!S_ISREG(about.st_mode) || static_cast<std::uint64_t>(about.st_size) != entry.size ||
         normal_mtime(about.st_mtim.tv_sec, entry.path, unused) != entry.mtime)
@@ -96,7 +96,7 @@ class TreeInput final : public PackInput {
     struct stat about{};
     if (::fstatat(directory_fd, name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0)
       return errno == ENOENT ? changed_while_packed(path)
-                             : base::system_error(errno, "cannot stat " + quoted(path));
+                             : base::system_error(errno, "cannot stat " + in_quotes(path));
     if (rules_.output == FileId{about.st_dev, about.st_ino}) {
       notes_->add("left out the output itself", path);
       return base::ok();
@@ -115,7 +115,7 @@ class TreeInput final : public PackInput {
     UPD_TRY(check_mode(entry.path, EntryType::file, about.st_mode, *notes_));
     const FileId id{about.st_dev, about.st_ino};
     if (std::find(rules_.secrets.begin(), rules_.secrets.end(), id) != rules_.secrets.end())
-      return Error(Code::usage, quoted(entry.path) + " is the private key")
+      return Error(Code::usage, in_quotes(entry.path) + " is the private key")
           .hint("move the key out of the directory that is packed: it would go to every node");
     entry.type = EntryType::file;
     entry.mode = normal_mode(entry.type, about.st_mode);
@@ -136,7 +136,7 @@ class TreeInput final : public PackInput {
     UPD_TRY(add(std::move(entry)));
     const UniqueFd below(
         ::openat(directory_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!below) return base::system_error(errno, "cannot open " + quoted(path));
+    if (!below) return base::system_error(errno, "cannot open " + in_quotes(path));
     return walk(below.get(), path);
   }
 
