@@ -15,8 +15,11 @@ namespace {
 // A head of this size is an attack or a mistake: real ones have a few KiB.
 constexpr std::size_t kMaxHeadBytes = 256 * 1024;
 constexpr long kReceiveBuffer = 256 * 1024;
-// With a cap on the rate a large buffer would come in bursts.
-constexpr long kCappedReceiveBuffer = 16 * 1024;
+// Under a cap on the rate libcurl reads up to this many buffers at once, then pauses until the
+// average is right again (lib/transfer.c): so the buffer decides how long the pauses are.
+constexpr std::uint64_t kBuffersAtOnce = 100;
+constexpr std::uint64_t kSmallestReceiveBuffer = 1024;  // READBUFFER_MIN
+constexpr std::uint64_t kCappedReceiveBuffer = 16 * 1024;
 constexpr int kLongestPollMs = 1000;  // progress is reported at least this often
 constexpr const char* kUserAgent = "updagent/" UPDAGENT_VERSION;
 
@@ -76,6 +79,23 @@ base::Status require_readable(const std::string& path, const char* what) {
       .hint("correct it in [fetch] of node.toml");
 }
 
+// A second of data at once, where the smallest buffer allows it.
+long receive_buffer(const Limits& limits) {
+  if (limits.bytes_per_second == 0) return kReceiveBuffer;
+  return static_cast<long>(std::clamp(limits.bytes_per_second / kBuffersAtOnce,
+                                      kSmallestReceiveBuffer, kCappedReceiveBuffer));
+}
+
+// A cap that the operator has set must not look like a dead link, nor must its pauses.
+StallWatch stall_watch(const Limits& limits) {
+  if (limits.bytes_per_second == 0) return {limits.low_speed_bytes, limits.low_speed_time};
+  const std::uint64_t burst = kBuffersAtOnce * static_cast<std::uint64_t>(receive_buffer(limits));
+  const auto pause =
+      base::Milliseconds(static_cast<std::int64_t>(burst * 1000 / limits.bytes_per_second));
+  return {std::min(limits.low_speed_bytes, limits.bytes_per_second / 2),
+          std::max(limits.low_speed_time, 3 * pause)};
+}
+
 Failure final_failure(std::string problem, std::string hint = "") {
   Failure failure;
   failure.remedy = Remedy::give_up;
@@ -99,13 +119,7 @@ Exchange failed(Failure failure) {
 // One request to one server: the state that libcurl's callbacks fill.
 struct HttpClient::Hop {
   Hop(const Url& target, ResponseSink& receiver, const Limits& limits)
-      : url(target), sink(receiver), stall(lowest_rate(limits), limits.low_speed_time) {}
-
-  // A cap that the operator has set must not look like a dead link.
-  static std::uint64_t lowest_rate(const Limits& limits) {
-    if (limits.bytes_per_second == 0) return limits.low_speed_bytes;
-    return std::min(limits.low_speed_bytes, limits.bytes_per_second / 2);
-  }
+      : url(target), sink(receiver), stall(stall_watch(limits)) {}
 
   static std::size_t on_header(char* data, std::size_t size, std::size_t count, void* user) {
     auto& hop = *static_cast<Hop*>(user);
@@ -165,8 +179,7 @@ bool set_transport(CURL* easy, const Limits& limits) {
   set(good, easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
   set(good, easy, CURLOPT_USERAGENT, kUserAgent);
   set(good, easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(limits.connect_timeout.count()));
-  set(good, easy, CURLOPT_BUFFERSIZE,
-      limits.bytes_per_second == 0 ? kReceiveBuffer : kCappedReceiveBuffer);
+  set(good, easy, CURLOPT_BUFFERSIZE, receive_buffer(limits));
   set(good, easy, CURLOPT_TCP_KEEPALIVE, 1L);
   set(good, easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);  // the proxy's answer is not the server's
   set(good, easy, CURLOPT_NOSIGNAL, 1L);
@@ -221,7 +234,7 @@ base::Result<Url> next_target(const Url& first, const Url& from, const std::stri
   UPD_ASSIGN(Url next, parse_url(location));
   if (next.scheme == "file" || (from.is_https() && !next.is_https()))
     return base::Error(base::Code::fetch_failed,
-                       "refusing a redirect from " + from.scheme + " to " + next.scheme)
+                       "refused from " + from.scheme + " to " + next.scheme)
         .hint("give the other URL itself if that is meant");
   const bool brings_its_own = !next.user.empty() || !next.password.empty();
   next.user = brings_its_own ? next.user : next.origin == first.origin ? first.user : "";
@@ -270,7 +283,8 @@ Exchange HttpClient::get(const Url& url, const Conditions& conditions, ResponseS
     if (redirects == limits_.max_redirects)
       return failed(final_failure("more than " + std::to_string(redirects) + " redirects"));
     auto next = next_target(url, target, hop.redirect_to);
-    if (!next) return failed(final_failure(next.error().line(), next.error().hint()));
+    if (!next)
+      return failed(final_failure("a redirect: " + next.error().line(), next.error().hint()));
     target = std::move(*next);
   }
 }
@@ -307,14 +321,14 @@ std::optional<Exchange> HttpClient::drive(Hop& hop) {
   hop.sink.on_tick();
   if (interrupt_ != nullptr && interrupt_->requested()) return Exchange{true, false, std::nullopt};
   if (is_connected(hop.easy.get()) && hop.stall.is_dead(base::monotonic_now_us(), hop.received))
-    return failed(link_failure("fewer than " + std::to_string(Hop::lowest_rate(limits_)) +
-                               " bytes per second for " +
-                               base::format_duration(limits_.low_speed_time)));
+    return failed(link_failure(hop.stall.describe()));
   return std::nullopt;
 }
 
 Exchange HttpClient::conclude(Hop& hop, CURLcode code) {
   if (hop.ended_by_sink) return {false, true, std::nullopt};
+  if (hop.head_bytes > kMaxHeadBytes)
+    return failed(link_failure("the head of the answer is too large"));
   if (is_redirect(hop.head.status) && (code == CURLE_OK || code == CURLE_WRITE_ERROR)) {
     hop.redirect_to = resolve_reference(hop.url, hop.head.location);
     if (!hop.redirect_to.empty()) return {};
@@ -326,8 +340,6 @@ Exchange HttpClient::conclude(Hop& hop, CURLcode code) {
     if (!hop.announce()) return {false, true, std::nullopt};
     return {};
   }
-  if (hop.head_bytes > kMaxHeadBytes)
-    return failed(link_failure("the head of the answer is too large"));
   long os_errno = 0;
   curl_easy_getinfo(hop.easy.get(), CURLINFO_OS_ERRNO, &os_errno);
   // It is a leftover of libcurl's last system call unless the connection itself failed.

@@ -140,4 +140,9 @@ bool StallWatch::is_dead(std::int64_t now_us, std::uint64_t received) {
   return dead;
 }
 
+std::string StallWatch::describe() const {
+  return "fewer than " + std::to_string(bytes_per_second_) + " bytes per second for " +
+         base::format_duration(window_);
+}
+
 }  // namespace updagent::fetch

@@ -51,6 +51,7 @@ class StallWatch {
       : bytes_per_second_(bytes_per_second), window_(window) {}
   // `received` never falls; until the first call nothing is measured.
   bool is_dead(std::int64_t now_us, std::uint64_t received);
+  std::string describe() const;  // "fewer than 100 bytes per second for 30s"
 
  private:
   std::uint64_t bytes_per_second_;

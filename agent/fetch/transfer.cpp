@@ -197,8 +197,7 @@ bool Transfer::offer_head(bool at_end) {
   return *goes_on;
 }
 
-// --- the end of an attempt
-// ------------------------------------------------------------------------
+// --- the end of an attempt ----------------------------------------------------------------------
 
 AttemptEnd Transfer::end_of_attempt(Exchange exchange) {
   if (confirmed_) return completed();
@@ -225,15 +224,16 @@ AttemptEnd Transfer::settle_failure(Failure failure) {
 }
 
 AttemptEnd Transfer::completed() {
-  const bool good = (part_.version().total || check(part_.set_total(part_.length()))) &&
+  // the limit may have been lowered since an earlier run left the file
+  const bool good = check_size(part_.length(), true) &&
+                    (part_.version().total || check(part_.set_total(part_.length()))) &&
                     check(part_.checkpoint()) && offer_head(true);
   if (good) return {Ending::whole, {}, {}};
   if (error_) return {Ending::failed, {}, std::move(error_)};
   return {Ending::stopped_early, {}, {}};
 }
 
-// --- progress
-// -------------------------------------------------------------------------------------
+// --- progress -----------------------------------------------------------------------------------
 
 void Transfer::on_tick() {
   const std::int64_t now_us = base::monotonic_now_us();

@@ -72,7 +72,8 @@ class Server:
         while line := reader.readline().decode().strip():
             key, _, value = line.partition(":")
             headers[key.strip().lower()] = value.strip()
-        step = self.step_for(request[1].split("?")[0].strip("/"), headers)
+        # the last segment: a client that takes us for its proxy sends a whole URL
+        step = self.step_for(request[1].split("?")[0].rsplit("/", 1)[-1], headers)
         if step.get("close_at_once"):
             return False
         if step.get("silent"):

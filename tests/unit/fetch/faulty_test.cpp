@@ -1,6 +1,7 @@
 // Servers and links that misbehave: see tests/support/faulty_server.py for what each step means.
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <stdlib.h>
 
 #include <filesystem>
 
@@ -322,6 +323,13 @@ TEST_F(FaultyFetch, A_file_larger_than_allowed_is_refused_before_its_first_byte)
   EXPECT_EQ(part_size(), 0U);
 }
 
+TEST_F(FaultyFetch, A_limit_that_was_lowered_holds_for_what_an_earlier_run_left) {
+  Request wanted = scripted(step());
+  EXPECT_TRUE(same_bytes(fetched(wanted), content("a", kSize)));
+  wanted.limits.max_bytes = 50'000;
+  EXPECT_EQ(refused(wanted).code(), base::Code::too_large);
+}
+
 TEST_F(FaultyFetch, An_endless_body_ends_at_the_limit_and_leaves_nothing) {
   Request wanted = scripted(step("a", {{"endless", true}}));
   wanted.limits.max_bytes = 250'000;
@@ -401,6 +409,15 @@ TEST_F(FaultyFetch, Answers_that_never_continue_one_another_come_to_an_end) {
   Request wanted = scripted(step("a", {{"cut", 30'000}, {"range", "ignore"}}));
   wanted.limits.give_up_after = base::Milliseconds(60);
   EXPECT_EQ(refused(wanted).got(), "none");
+}
+
+TEST_F(FaultyFetch, The_proxy_variables_are_honoured) {
+  server_->script(name(), list(step()));
+  ::setenv("http_proxy", server_->url("").c_str(), 1);
+  EXPECT_TRUE(
+      same_bytes(fetched(request("http://release.invalid/" + name())), content("a", kSize)));
+  ::unsetenv("http_proxy");
+  EXPECT_EQ(asked(0, "host"), "release.invalid");
 }
 
 // --- interrupts
