@@ -56,7 +56,7 @@ std::string type_name(toml::node_type type) {
 }
 
 Result<Json> convert(const toml::node& node, const std::string& place, int depth) {
-  if (depth >= base::kMaxJsonDepth)
+  if ((node.is_table() || node.is_array()) && depth >= base::kMaxJsonDepth)
     return Error(Code::usage, place + " is nested too deep")
         .expected("at most " + std::to_string(base::kMaxJsonDepth) + " levels")
         .got("more");
@@ -75,7 +75,7 @@ Result<Json> convert(const toml::node& node, const std::string& place, int depth
 Result<Json> parse_toml_tree(std::string_view toml) {
   try {
     const toml::table table = toml::parse(toml);
-    return convert_table(table, "", 0);
+    return convert_table(table, "", 1);
   } catch (const toml::parse_error& problem) {
     const toml::source_position& at = problem.source().begin;
     return Error(Code::usage, "not valid TOML")
