@@ -17,8 +17,7 @@ struct EventDraft {
   std::string span_id;         // 16 hex: one per stage; its started and its end share it
   std::string parent_span_id;  // 16 hex: the deployment's root span, "" on root events
   std::string app;             // "" for events of the node (prune, trust changes)
-  std::string event;   // stable name: "deployment.started", "stage.finished", "hook.finished"
-                       // (docs/audit.md)
+  std::string event;   // stable name: "deployment.started", "hook.finished" (event_names.hpp)
   std::string stage;   // a stage name of the design, "" outside of one
   std::string phase;   // pre-upgrade, upgrade, post-check, rollback, or ""
   std::string status;  // started, success, failure, skipped
@@ -27,6 +26,8 @@ struct EventDraft {
   std::string from_version;
   std::string to_version;
   std::string actor;  // "uid=0 login=kai", "agent", "guardian", "boot"
+  // Bounded when it is recorded; floats and integers past 2^53 become text, so that every reader
+  // hashes the same bytes.
   Json detail = Json::object();
 };
 
@@ -41,8 +42,7 @@ struct Event : EventDraft {
 // `hash`; docs/audit.md has the definition and an example that a test recomputes.
 std::string canonical(const Event& event);
 
-// As printed by `log --json`: design names, times RFC 3339, duration_ms with three decimals or
-// null.
+// As printed by `log --json`: times RFC 3339, duration_ms with three decimals or null.
 Json to_json(const Event& event);
 
 std::string new_trace_id();  // 32 hex, never all zero

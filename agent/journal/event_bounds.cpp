@@ -45,10 +45,18 @@ Json cleaned(Json value, int depth) {
   return object;
 }
 
+// Of valid UTF-8.
+void cut(std::string& text, std::size_t max_bytes) {
+  if (text.size() <= max_bytes) return;
+  std::size_t end = max_bytes > kCut.size() ? max_bytes - kCut.size() : 0;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+  text.resize(end);
+  if (max_bytes >= kCut.size()) text += kCut;
+}
+
 void cut_strings(Json& value, std::size_t max_bytes) {
   if (value.is_string()) {
-    auto& text = value.get_ref<std::string&>();
-    if (text.size() > max_bytes) text = bounded_text(text, max_bytes);
+    cut(value.get_ref<std::string&>(), max_bytes);
   } else if (value.is_structured()) {
     for (Json& item : value) cut_strings(item, max_bytes);
   }
@@ -59,7 +67,8 @@ bool fits(const Json& detail) {
 }
 
 // The longest length of a string with which all of it fits: so only the longest ones are cut.
-Json shortened(const Json& detail) {
+Json shortened(Json detail) {
+  cut_strings(detail, kMaxDetailBytes);  // no string alone is longer
   const auto cut_to = [&](std::size_t max_bytes) {
     Json copy = detail;
     cut_strings(copy, max_bytes);
@@ -85,11 +94,7 @@ Json shortened(const Json& detail) {
 
 std::string bounded_text(std::string_view text, std::size_t max_bytes) {
   std::string valid = base::to_valid_utf8(text);
-  if (valid.size() <= max_bytes) return valid;
-  std::size_t end = max_bytes > kCut.size() ? max_bytes - kCut.size() : 0;
-  while (end > 0 && (static_cast<unsigned char>(valid[end]) & 0xC0) == 0x80) --end;
-  valid.resize(end);
-  if (max_bytes >= kCut.size()) valid += kCut;
+  cut(valid, max_bytes);
   return valid;
 }
 
@@ -104,7 +109,7 @@ EventDraft bounded(EventDraft draft) {
     if (!value.is_null()) draft.detail["value"] = std::move(value);
   }
   draft.detail = cleaned(std::move(draft.detail), 0);
-  if (!fits(draft.detail)) draft.detail = shortened(draft.detail);
+  if (!fits(draft.detail)) draft.detail = shortened(std::move(draft.detail));
   return draft;
 }
 

@@ -12,12 +12,14 @@ struct EventName {
   std::string_view meaning;  // one line, the same in docs/audit.md
 };
 
-inline constexpr std::array<EventName, 27> kEventNames = {{
+inline constexpr std::array<EventName, 24> kEventNames = {{
     {"deployment.started", "a deployment began: what it wants to reach, from where, by whom"},
     {"deployment.finished", "its end: outcome and reason"},
     {"stage.started", "intent: written before the first side effect of a stage"},
     {"stage.finished", "result of a stage, with its duration"},
+    {"hook.started", "intent: written before a hook is run"},
     {"hook.finished", "a hook ended: argv, exit status, captured output"},
+    {"probe.passed", "a probe passed as often as it had to"},
     {"probe.failed", "a probe did not pass: what was expected and what came"},
     {"probe.recovered", "a probe passes again after it had failed"},
     {"fetch.waiting", "the source can't be reached: waiting, not failing"},
@@ -31,26 +33,15 @@ inline constexpr std::array<EventName, 27> kEventNames = {{
     {"app.held", "an operator holds the app at its version"},
     {"app.released", "the hold was taken off"},
     {"app.removed", "the app was removed from this node"},
-    {"mark.lowered", "the mark for downgrades was set below the highest committed version"},
-    {"notify.sent", "a webhook or command was told the result"},
     {"notify.failed", "a webhook or command could not be told the result"},
     {"log.pruned", "checkpoint: which events were removed, and the hash that the rest follows"},
     {"log.imported", "events that had waited in the spool joined the chain"},
-    {"log.verified", "the chain was checked: intact or not"},
     {"journal.rebuilt", "a damaged database was set aside and made again from the trees"},
-    {"journal.warning", "the journal works, but something about it is wrong"},
-    {"agent.started", "the agent, or the recovery at boot, started"},
 }};
 
 // What the journal itself writes: the actor of these events is kJournalActor.
 inline constexpr std::string_view kLogPruned = "log.pruned";
 inline constexpr std::string_view kLogImported = "log.imported";
 inline constexpr std::string_view kJournalActor = "journal";
-
-constexpr bool is_event_name(std::string_view name) {
-  for (const EventName& known : kEventNames)
-    if (known.name == name) return true;
-  return false;
-}
 
 }  // namespace updagent::journal

@@ -32,6 +32,13 @@ Result<bool> agrees(const HeadProof& head, Database& database) {
   return head.count < oldest;  // pruned since
 }
 
+Result<base::FileLock> take_lock(const std::string& path) {
+  // mostly free; waiting costs an inotify instance, of which a node may have run out
+  UPD_ASSIGN(auto lock, base::FileLock::try_take(path));
+  if (lock) return std::move(*lock);
+  return base::FileLock::take(path, kLockWait, nullptr);
+}
+
 Status write_head(const std::string& path, const HeadProof& head) {
   const base::Json content{{"count", head.count}, {"hash", head.hash.hex()}};
   return base::write_file_durably(path, content.dump() + "\n", kHeadMode);
@@ -65,7 +72,7 @@ Status make_first_head(const std::string& path) {
 }
 
 Status advance_head(const std::string& path, Database& database) {
-  UPD_ASSIGN(const auto lock, base::FileLock::take(head_lock_path(path), kLockWait, nullptr));
+  UPD_ASSIGN(const base::FileLock lock, take_lock(head_lock_path(path)));
   UPD_ASSIGN(const auto old, read_head(path));
   // read under the lock, so that an older one never follows a newer one
   UPD_ASSIGN(const HeadProof newest, newest_event(database));

@@ -47,8 +47,15 @@ Result<Database> open_to_read(const Paths& paths, base::Milliseconds busy_timeou
   return database;
 }
 
+Status make_state_directory(const std::string& path) {
+  Status made = base::make_directories(path, kStateMode);
+  if (made || made.error().code() != Code::io_error) return made;
+  return Error(Code::root_not_writable, made.error().message())
+      .hint("run it with sudo, or give --root DIR");
+}
+
 Result<Database> open_to_write(const Paths& paths, base::Milliseconds busy_timeout) {
-  UPD_TRY(base::make_directories(directory_of(paths.database), kStateMode));
+  UPD_TRY(make_state_directory(directory_of(paths.database)));
   UPD_TRY(make_database_file(paths.database));
   UPD_ASSIGN(Database database,
              Database::open(paths.database, Database::Access::read_write, busy_timeout));
@@ -90,6 +97,10 @@ Status Journal::record(std::span<const EventDraft> events, const DeploymentRow* 
 
 Result<HeadProof> Journal::head() {
   return newest_event(impl_->database);
+}
+
+void Journal::wait_at_most(base::Milliseconds busy_timeout) {
+  impl_->database.set_busy_timeout(busy_timeout);
 }
 
 std::vector<std::string> Journal::take_warnings() {

@@ -20,10 +20,8 @@
 
 namespace updagent::journal {
 
-inline constexpr std::size_t kMaxDetailBytes =
-    256 * 1024;  // of one event; longer is cut and marked
-inline constexpr std::uint64_t kReserveBytes =
-    4ULL << 20;  // given up when the disk is full during a rollback
+inline constexpr std::size_t kMaxDetailBytes = 256 * 1024;    // of one event; longer is cut, marked
+inline constexpr std::uint64_t kReserveBytes = 4ULL << 20;    // given up when the disk is full
 inline constexpr std::uint64_t kMaxSpoolBytes = 16ULL << 20;  // events that wait for the database
 
 struct Paths {
@@ -32,6 +30,9 @@ struct Paths {
   std::string spool;  // directory of JSON Lines files
   std::string reserve;
 };
+
+// The one state that this folder knows: what has it is never opened again.
+inline constexpr std::string_view kClosedState = "closed";
 
 // A deployment: position and outcome are two things.
 struct DeploymentRow {
@@ -44,9 +45,9 @@ struct DeploymentRow {
   std::string to_digest;     // manifest, hex
   std::string source;        // redacted URL or path
   std::string actor;
-  std::string state;  // name of a state of agent/deploy's table
+  std::string state;  // name of a state of agent/deploy's table; open until it is kClosedState
   bool pre_upgrade_ran = false;
-  std::string outcome;  // "" while open; committed, rolled_back, aborted, refused, unchanged
+  std::string outcome;  // "" until decided; committed, rolled_back, aborted, refused, unchanged
   std::string reason;
   std::int64_t started_us = 0;
   std::int64_t ended_us = 0;
@@ -67,8 +68,8 @@ struct ReleaseRow {
   std::uint64_t size_bytes = 0;  // on disk when it was staged
   std::int64_t installed_us = 0;
   std::string trace_id;
-  bool removed =
-      false;  // the tree is gone; the row stays: same version with other contents is still refused
+  // The tree is gone. The row stays: the same version with other contents is still refused.
+  bool removed = false;
 };
 
 struct AppRow {
@@ -105,8 +106,7 @@ class Journal {
   // read_write makes and migrates the database, imports the spool and keeps the reserve in place.
   // Code::journal_unusable when it is damaged, or newer than this binary can write.
   // read_only: Code::not_found when there is no journal yet.
-  // `group`: gets read access (0640), "" = none. `busy_timeout` bounds every wait for another
-  // writer.
+  // `group`: gets read access (0640), "" = none. `busy_timeout` bounds each wait for other writers.
   static base::Result<Journal> open(const Paths& paths, const std::string& node_name, Mode mode,
                                     const std::string& group = "",
                                     base::Milliseconds busy_timeout = base::Milliseconds(10'000));
@@ -120,8 +120,8 @@ class Journal {
                       const ReleaseRow* release = nullptr, const AppRow* app = nullptr);
 
   base::Result<std::optional<DeploymentRow>> open_deployment(const std::string& app);
-  base::Result<std::optional<DeploymentRow>> deployment(
-      const std::string& trace_id);  // or a unique prefix
+  // By trace id, or by a prefix of it that is unique.
+  base::Result<std::optional<DeploymentRow>> deployment(const std::string& trace_id);
   base::Result<std::vector<std::string>> apps_with_open_deployment();
   base::Result<std::vector<ReleaseRow>> releases(const std::string& app);
   base::Result<std::optional<AppRow>> app(const std::string& app);
@@ -137,6 +137,10 @@ class Journal {
   // it. `keep_at_most` > 0: what is older than the newest so many goes too. Returns how many went.
   base::Result<std::int64_t> prune(std::int64_t before_us, const std::string& actor,
                                    std::int64_t keep_at_most = 0);
+
+  // From now on a write waits no longer than this for other writers: after the switch nothing waits
+  // for the journal, and what is refused goes to the spool.
+  void wait_at_most(base::Milliseconds busy_timeout);
 
   // What went wrong without making anything fail (audit.head, the spool, the reserve, the group),
   // to be shown to the operator once: taken away by this call.

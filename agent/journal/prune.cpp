@@ -36,16 +36,17 @@ Result<std::int64_t> first_newer(Database& database, std::int64_t before_us) {
 Result<std::int64_t> first_of_open_deployments(Database& database) {
   return database.integer(
       "SELECT min(events.event_id) FROM deployments JOIN events USING (trace_id)"
-      " WHERE deployments.outcome = ''");
+      " WHERE deployments.state <> 'closed'");
 }
 
-Result<Cut> find_cut(Database& database, std::int64_t before_us, std::int64_t keep_at_most) {
+// `keep_from`: what is before that event goes whatever its time.
+Result<Cut> find_cut(Database& database, std::int64_t before_us, std::int64_t keep_from) {
   UPD_ASSIGN(const HeadProof newest, newest_event(database));
   UPD_ASSIGN(const std::int64_t oldest, oldest_event_id(database));
   UPD_ASSIGN(const std::int64_t newer, first_newer(database, before_us));
   UPD_ASSIGN(const std::int64_t open, first_of_open_deployments(database));
   Cut cut{oldest, newer == 0 ? newest.count + 1 : newer};
-  if (keep_at_most > 0) cut.first_kept = std::max(cut.first_kept, newest.count - keep_at_most + 1);
+  cut.first_kept = std::max(cut.first_kept, keep_from);
   if (open != 0) cut.first_kept = std::min(cut.first_kept, open);
   cut.first_kept = std::min(cut.first_kept, oldest + kMaxRowsAtOnce);
   return cut;
@@ -75,11 +76,11 @@ EventDraft checkpoint(const Cut& cut, std::int64_t count, const base::Digest& ha
 }
 
 // Returns how many went; 0: nothing is left to remove.
-Result<std::int64_t> prune_some(Journal::Impl& impl, std::int64_t before_us,
-                                std::int64_t keep_at_most, const std::string& actor) {
+Result<std::int64_t> prune_some(Journal::Impl& impl, std::int64_t before_us, std::int64_t keep_from,
+                                const std::string& actor) {
   Database& database = impl.database;
   UPD_ASSIGN(Transaction transaction, impl.begin_write());
-  UPD_ASSIGN(const Cut cut, find_cut(database, before_us, keep_at_most));
+  UPD_ASSIGN(const Cut cut, find_cut(database, before_us, keep_from));
   UPD_ASSIGN(const bool worth, worth_it(database, cut));
   if (!worth) return std::int64_t{0};
   UPD_ASSIGN(const auto last_hash, hash_of(database, cut.first_kept - 1));
@@ -101,9 +102,12 @@ Result<std::int64_t> prune_some(Journal::Impl& impl, std::int64_t before_us,
 
 Result<std::int64_t> Journal::prune(std::int64_t before_us, const std::string& actor,
                                     std::int64_t keep_at_most) {
+  // decided once: each checkpoint on the way is an event more
+  UPD_ASSIGN(const HeadProof newest, head());
+  const std::int64_t keep_from = keep_at_most > 0 ? newest.count - keep_at_most + 1 : 0;
   std::int64_t total = 0;
   for (;;) {
-    UPD_ASSIGN(const std::int64_t count, prune_some(*impl_, before_us, keep_at_most, actor));
+    UPD_ASSIGN(const std::int64_t count, prune_some(*impl_, before_us, keep_from, actor));
     if (count == 0) return total;
     total += count;
   }

@@ -190,7 +190,7 @@ Status Journal::query(const LogFilter& filter, const std::function<bool(const Ev
 Result<std::optional<DeploymentRow>> Journal::open_deployment(const std::string& app) {
   UPD_ASSIGN(Statement newest,
              impl_->database.prepare("SELECT " + column_list<DeploymentRow>() +
-                                     " FROM deployments WHERE app = ? AND outcome = ''"
+                                     " FROM deployments WHERE app = ? AND state <> 'closed'"
                                      " ORDER BY started_us DESC LIMIT 1"));
   newest.bind(1, std::string_view(app));
   return read_one_row<DeploymentRow>(std::move(newest));
@@ -207,7 +207,7 @@ Result<std::optional<DeploymentRow>> Journal::deployment(const std::string& trac
 
 Result<std::vector<std::string>> Journal::apps_with_open_deployment() {
   UPD_ASSIGN(Statement open, impl_->database.prepare("SELECT DISTINCT app FROM deployments "
-                                                     "WHERE outcome = '' ORDER BY app"));
+                                                     "WHERE state <> 'closed' ORDER BY app"));
   return read_names(std::move(open));
 }
 
@@ -227,7 +227,8 @@ Result<std::optional<AppRow>> Journal::app(const std::string& app) {
 }
 
 Result<std::vector<std::string>> Journal::apps() {
-  UPD_ASSIGN(Statement all, impl_->database.prepare("SELECT app FROM apps ORDER BY app"));
+  UPD_ASSIGN(Statement all,
+             impl_->database.prepare("SELECT app FROM apps WHERE app <> '' ORDER BY app"));
   return read_names(std::move(all));
 }
 

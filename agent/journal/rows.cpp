@@ -60,10 +60,10 @@ Status upsert_newer(Database& database, std::string_view table, std::string_view
 
 Status upsert_deployment(Database& database, const DeploymentRow& row, const Written& written) {
   std::string sql = upsert_sql<DeploymentRow>("deployments", "trace_id") +
-                    " WHERE (deployments.outcome = '' OR excluded.outcome <> '')";
+                    " WHERE (deployments.state <> 'closed' OR excluded.state = 'closed')";
   if (written.late)
     sql += " AND (" + newer("deployments") +
-           " OR (deployments.outcome = '' AND excluded.outcome <> ''))";
+           " OR (deployments.state <> 'closed' AND excluded.state = 'closed'))";
   return upsert(database, sql, row, written);
 }
 

@@ -163,13 +163,17 @@ Result<Database> Database::open(const std::string& path, Access access,
     return Error(Code::journal_unusable, "cannot open the journal '" + path + "'")
         .got(sqlite3_errmsg(handle));
   }
-  UPD_TRY(database.harden(busy_timeout));
+  database.set_busy_timeout(busy_timeout);
+  UPD_TRY(database.harden());
   return database;
 }
 
-Status Database::harden(base::Milliseconds busy_timeout) {
-  sqlite3_extended_result_codes(handle_.get(), 1);
+void Database::set_busy_timeout(base::Milliseconds busy_timeout) {
   sqlite3_busy_timeout(handle_.get(), static_cast<int>(busy_timeout.count()));
+}
+
+Status Database::harden() {
+  sqlite3_extended_result_codes(handle_.get(), 1);
   sqlite3_limit(handle_.get(), SQLITE_LIMIT_LENGTH, kMaxValueBytes);
   sqlite3_limit(handle_.get(), SQLITE_LIMIT_ATTACHED, 0);
   // Our schema has no views and no triggers: what someone put into the file does not run here.

@@ -51,10 +51,11 @@ class Statement {
 class Database {
  public:
   enum class Access { read_write, read_only };
-  // Opens and hardens; reads nothing of the file yet. The file must be there. -wal and -shm stay
+  // Opens and hardens. The file must be there. -wal and -shm stay
   // when the last connection closes: a reader without write access needs them.
   static base::Result<Database> open(const std::string& path, Access access,
                                      base::Milliseconds busy_timeout);
+  void set_busy_timeout(base::Milliseconds busy_timeout);
   base::Result<Statement> prepare(std::string_view sql);
   base::Status execute(const std::string& constant_sql);
   // The one value of a pragma or a count; 0 when there is no row.
@@ -69,7 +70,7 @@ class Database {
     void operator()(sqlite3* handle) const;
   };
   explicit Database(sqlite3* handle) : handle_(handle) {}
-  base::Status harden(base::Milliseconds busy_timeout);
+  base::Status harden();
   std::unique_ptr<sqlite3, Close> handle_;
 };
 

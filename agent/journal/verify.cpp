@@ -100,16 +100,14 @@ class ChainChecker {
 void compare(const Claim& claim, const ChainChecker& chain, VerifyReport& report) {
   const std::int64_t place = claim.head.count;
   const HeadProof& newest = chain.newest();
-  if (place == 0) {
-    if (claim.head.hash != base::Digest{})
-      report.problem = claim.source + " counts no event and has a hash";
-  } else if (place > newest.count) {
+  const bool before_all = place == 0 && claim.head.hash == base::Digest{};
+  if (place > newest.count) {
     report.problem = "the log was cut off: " + claim.source + " names " + event_number(place) +
                      ", the last one is " + event_number(newest.count);
-  } else if (place < chain.first_id()) {
+  } else if (place > 0 && place < chain.first_id()) {
     report.notes.push_back(event_number(place) + " has been pruned: nothing to compare " +
                            claim.source + " with");
-  } else if (claim.found != claim.head.hash) {
+  } else if (!before_all && claim.found != claim.head.hash) {
     report.problem = event_number(place) + ": its hash is not the one in " + claim.source;
   } else if (claim.source == kHeadFile && place < newest.count) {
     report.notes.push_back(claim.source + " is at " + event_number(place) + " of " +
