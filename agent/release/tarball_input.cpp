@@ -87,9 +87,10 @@ std::string common_top(const std::vector<InputEntry>& entries) {
   const std::string& first = entries.front().path;
   const std::string top = first.substr(0, first.find('/'));
   if (top == kReservedFolder) return "";  // an artifact, which is refused later: keep its name
+  const std::string inside = top + "/";
   bool holds_something = false;
   for (const InputEntry& entry : entries) {
-    const bool below = entry.path.starts_with(top + '/');
+    const bool below = entry.path.starts_with(inside);
     const bool itself = entry.path == top && entry.type == EntryType::directory;
     if (!below && !itself) return "";
     holds_something |= below;
@@ -242,11 +243,12 @@ class TarballInput final : public PackInput {
   Status settle_names() {
     std::vector<std::uint32_t> order(entries_.size());
     for (std::uint32_t i = 0; i < order.size(); ++i) order[i] = i;
-    std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-      return entries_[a].path < entries_[b].path;
+    std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+      const int compared = entries_[a].path.compare(entries_[b].path);
+      return compared < 0 || (compared == 0 && a < b);
     });
-    for (std::uint32_t i = 0; i < entries_.size();
-         ++i)  // in the tarball's order: targets are settled
+    // in the tarball's order: a target is settled before its links
+    for (std::uint32_t i = 0; i < entries_.size(); ++i)
       if (entries_[i].type == EntryType::hardlink) UPD_TRY(settle_link(i, order));
     std::vector<InputEntry> kept;
     for (std::size_t i = 0; i < order.size(); ++i) {
