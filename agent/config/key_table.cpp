@@ -13,7 +13,6 @@ constexpr std::uint64_t kMinute = 60 * kSecond;
 constexpr std::uint64_t kHour = 60 * kMinute;
 constexpr std::uint64_t kDay = 24 * kHour;
 constexpr std::uint64_t kYears = 3650 * kDay;  // ten: what parse_duration reads
-constexpr std::uint64_t kMega = 1ULL << 20;
 constexpr std::uint64_t kTera = 1ULL << 40;
 
 using S = Settings;
@@ -37,7 +36,7 @@ constexpr std::array kSettingKeys = {
     Key<S>{{"fetch.give_up_after", Kind::duration, Scope::node, kSecond, 30 * kDay,
             "without one new byte for this long the fetch fails (what came is kept for resume)"},
            [](S& s) -> Slot { return &s.fetch.give_up_after; }},
-    Key<S>{{"fetch.max_artifact_bytes", Kind::size, Scope::node, kMega, 16 * kTera,
+    Key<S>{{"fetch.max_artifact_bytes", Kind::size, Scope::node, 1, 16 * kTera,
             "a larger artifact is refused"},
            [](S& s) -> Slot { return &s.fetch.max_artifact_bytes; }},
     Key<S>{{"fetch.bytes_per_second", Kind::size, Scope::node, 0, kTera,
@@ -92,7 +91,7 @@ constexpr std::array kSettingKeys = {
     Key<S>{{"limits.max_watch", Kind::duration, Scope::app, 0, 30 * kDay,
             "a longer watch of a release is cut to this"},
            [](S& s) -> Slot { return &s.app.max_watch; }},
-    Key<S>{{"limits.max_release_bytes", Kind::size, Scope::app, kMega, 16 * kTera,
+    Key<S>{{"limits.max_release_bytes", Kind::size, Scope::app, 1, 16 * kTera,
             "a release whose files are larger together is refused"},
            [](S& s) -> Slot { return &s.app.max_release_bytes; }},
     Key<S>{{"limits.min_free_bytes", Kind::size, Scope::app, 0, 16 * kTera,
@@ -105,14 +104,14 @@ constexpr std::array kSettingKeys = {
     Key<S>{{"audit.keep", Kind::duration, Scope::node, kDay, kYears,
             "older events are pruned, with a checkpoint in the chain"},
            [](S& s) -> Slot { return &s.audit_keep; }},
-    Key<S>{{"audit.max_events", Kind::integer, Scope::node, 1000, 1'000'000'000,
+    Key<S>{{"audit.max_events", Kind::integer, Scope::node, 100, 1'000'000'000,
             "the oldest events beyond this number are pruned likewise"},
            [](S& s) -> Slot { return &s.audit_max_events; }},
 
-    Key<S>{{"store.incoming_keep", Kind::duration, Scope::node, kMinute, 365 * kDay,
+    Key<S>{{"store.incoming_keep", Kind::duration, Scope::node, kSecond, 365 * kDay,
             "half-done downloads and trees that nothing touched for this long are removed"},
            [](S& s) -> Slot { return &s.incoming_keep; }},
-    Key<S>{{"store.incoming_max_bytes", Kind::size, Scope::node, kMega, 16 * kTera,
+    Key<S>{{"store.incoming_max_bytes", Kind::size, Scope::node, 1, 16 * kTera,
             "half-done downloads and trees together; the oldest go first"},
            [](S& s) -> Slot { return &s.incoming_max_bytes; }},
 };
@@ -145,7 +144,7 @@ std::string duration_text(std::uint64_t ms) {
       {{"d", kDay}, {"h", kHour}, {"m", kMinute}, {"s", kSecond}}};
   for (const auto& [unit, length] : kUnits)
     if (ms >= length && ms % length == 0) return std::to_string(ms / length) + std::string(unit);
-  return std::to_string(ms) + "ms";
+  return ms == 0 ? "0s" : std::to_string(ms) + "ms";
 }
 
 std::string size_text(std::uint64_t bytes) {

@@ -54,9 +54,11 @@ class NewFile {
   }
   // Refused when the name is taken, even since we looked.
   Status appear() {
-    UPD_TRY(base::rename_durably(directory_fd_, on_disk_, directory_fd_, name_, true));
-    on_disk_ = name_;
-    return base::ok();
+    const Status renamed =
+        base::rename_durably(directory_fd_, on_disk_, directory_fd_, name_, true);
+    // the fsync after the rename may be what failed: then it is ours to remove under its new name
+    if (!base::exists_at(directory_fd_, on_disk_)) on_disk_ = name_;
+    return renamed;
   }
   void keep() { on_disk_.clear(); }
 
