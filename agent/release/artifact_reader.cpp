@@ -22,15 +22,15 @@ using Bytes = std::span<const std::uint8_t>;
 enum class Stage { nothing, envelope, manifest, entries, failed };
 
 Error ended_before(std::string_view path) {
-  return Error(Code::entry_missing, "entry " + quoted(path) + " is missing")
-      .expected(quoted(path))
+  return Error(Code::entry_missing, "entry " + in_quotes(path) + " is missing")
+      .expected(in_quotes(path))
       .got("the end of the archive");
 }
 
 Status check_digest(const EntryView& entry, const base::Digest& got) {
   if (entry.sha256 == got) return base::ok();
   return Error(Code::entry_digest,
-               "the bytes of " + quoted(entry.path) + " are not those that were signed")
+               "the bytes of " + in_quotes(entry.path) + " are not those that were signed")
       .expected("sha256 " + entry.sha256.hex())
       .got(got.hex());
 }

@@ -90,9 +90,12 @@ Status BlockStream::fill(Block& block, Decompressor& decompressor) {
   return base::ok();
 }
 
-// A pipe may give the first bytes one by one.
+// A pipe may give the first bytes one by one. An artifact is told by its first ones; of anything else
+// more is looked at, to name it.
 Status BlockStream::gather_head() {
-  while (input_end_ < kSniffBytes && !source_ended_) UPD_TRY(refill());
+  while (input_end_ < kSniffBytes && !source_ended_ &&
+         !Decompressor::recognizes({input_.get(), input_end_}))
+    UPD_TRY(refill());
   return base::ok();
 }
 

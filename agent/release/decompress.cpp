@@ -132,6 +132,10 @@ bool begins_with(std::span<const std::uint8_t> bytes, std::span<const std::uint8
 
 }  // namespace
 
+bool Decompressor::recognizes(std::span<const std::uint8_t> head) {
+  return begins_with(head, kGzipMagic) || begins_with(head, kZstdMagic);
+}
+
 Result<Decompressor> Decompressor::for_head(std::span<const std::uint8_t> head) {
   if (begins_with(head, kGzipMagic)) return Decompressor(std::make_unique<GzipDecoder>());
   if (begins_with(head, kZstdMagic)) return Decompressor(std::make_unique<ZstdDecoder>());

@@ -39,6 +39,8 @@ class PartDecoder {
 
 class Decompressor {
  public:
+  // Whether `head` begins like a compressed file; one that does needs no further bytes to be told.
+  static bool recognizes(std::span<const std::uint8_t> head);
   // `head`: the first kSniffBytes, or all if there are fewer. Code::not_an_artifact says what the
   // bytes look like instead.
   static base::Result<Decompressor> for_head(std::span<const std::uint8_t> head);

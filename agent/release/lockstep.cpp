@@ -18,7 +18,7 @@ std::string or_empty(const char* text) { return text != nullptr ? text : ""; }
 
 Error disagree(const TarHeader& header, const char* what, std::string ours, std::string theirs) {
   return Error(Code::header_unsupported,
-               "entry " + quoted(header.path) + ": two tar readers understand its " + what + " differently")
+               "entry " + in_quotes(header.path) + ": two tar readers understand its " + what + " differently")
       .expected(std::move(ours))
       .got(std::move(theirs));
 }
@@ -39,12 +39,12 @@ bool known_type(archive_entry* parsed) {
 Status check_text(const TarHeader& header, archive_entry* parsed) {
   std::string path = or_empty(::archive_entry_pathname(parsed));
   if (header.type == EntryType::directory && path.ends_with('/')) path.pop_back();
-  if (path != header.path) return disagree(header, "path", quoted(header.path), quoted(path));
+  if (path != header.path) return disagree(header, "path", in_quotes(header.path), in_quotes(path));
   const std::string target = header.type == EntryType::hardlink
                                  ? or_empty(::archive_entry_hardlink(parsed))
                                  : or_empty(::archive_entry_symlink(parsed));
   if (target != header.link_target)
-    return disagree(header, "link target", quoted(header.link_target), quoted(target));
+    return disagree(header, "link target", in_quotes(header.link_target), in_quotes(target));
   return base::ok();
 }
 
@@ -84,22 +84,22 @@ bool has_other_times(archive_entry* parsed) {
 // --- against the manifest -----------------------------------------------------------------------
 
 Error mismatch(const EntryView& signed_entry, const char* what, std::string expected, std::string got) {
-  return Error(Code::entry_mismatch, "entry " + quoted(signed_entry.path) + " has another " + what +
+  return Error(Code::entry_mismatch, "entry " + in_quotes(signed_entry.path) + " has another " + what +
                                          " than the manifest says")
       .expected(std::move(expected))
       .got(std::move(got));
 }
 
 Error extra(const TarHeader& header, const char* got) {
-  return Error(Code::entry_extra, "entry " + quoted(header.path) + " is not in the manifest")
+  return Error(Code::entry_extra, "entry " + in_quotes(header.path) + " is not in the manifest")
       .expected("the manifest's entries only")
       .got(got);
 }
 
 Error missing(const EntryView& next, const TarHeader& header) {
-  return Error(Code::entry_missing, "entry " + quoted(next.path) + " is missing in its place")
-      .expected(quoted(next.path))
-      .got(quoted(header.path));
+  return Error(Code::entry_missing, "entry " + in_quotes(next.path) + " is missing in its place")
+      .expected(in_quotes(next.path))
+      .got(in_quotes(header.path));
 }
 
 // The path is not the one that comes next: say which of the two is wrong.
@@ -116,7 +116,7 @@ Status wrong_path(const TarHeader& header, const EntryTable& table, std::size_t 
 Status check_agreement(const TarHeader& header, archive_entry* parsed,
                        const std::optional<std::string>& warning) {
   if (warning && !header.converted_text)
-    return Error(Code::header_unsupported, "entry " + quoted(header.path) + ": a doubtful tar header")
+    return Error(Code::header_unsupported, "entry " + in_quotes(header.path) + ": a doubtful tar header")
         .got("libarchive: " + *warning);
   if (!known_type(parsed) || type_of(parsed) != header.type)
     return disagree(header, "type", std::string(entry_type_name(header.type)), "another");
@@ -142,18 +142,18 @@ Status check_entry(const TarHeader& header, const EntryTable& table, std::size_t
   if (entry.mtime != header.mtime)
     return mismatch(entry, "mtime", std::to_string(entry.mtime), std::to_string(header.mtime));
   if (entry.link_target != header.link_target)
-    return mismatch(entry, "link target", quoted(entry.link_target), quoted(header.link_target));
+    return mismatch(entry, "link target", in_quotes(entry.link_target), in_quotes(header.link_target));
   return base::ok();
 }
 
 Status check_metadata_entry(const TarHeader& header, const char* path) {
   if (header.path != path)
-    return Error(Code::entry_missing, "entry " + quoted(path) + " is missing in its place")
-        .expected(quoted(path))
-        .got(quoted(header.path));
+    return Error(Code::entry_missing, "entry " + in_quotes(path) + " is missing in its place")
+        .expected(in_quotes(path))
+        .got(in_quotes(header.path));
   constexpr std::uint16_t kMetadataMode = 0644;
   if (header.type == EntryType::file && header.mode == kMetadataMode) return base::ok();
-  return Error(Code::header_unsupported, "entry " + quoted(path))
+  return Error(Code::header_unsupported, "entry " + in_quotes(path))
       .expected("a file of mode " + mode_text(kMetadataMode))
       .got(std::string(entry_type_name(header.type)) + " of mode " + mode_text(header.mode));
 }

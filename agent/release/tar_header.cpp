@@ -61,7 +61,7 @@ Result<std::uint64_t> octal(TarBlock block, const Field& field) {
                           text.find_first_not_of(std::string_view("\0 ", 2), digits) ==
                               std::string_view::npos;
   if (digits == 0 || !terminated)
-    return unsupported(field, "octal digits and a terminator", quoted(text));
+    return unsupported(field, "octal digits and a terminator", in_quotes(text));
   std::uint64_t value = 0;  // at most eleven digits: 33 bits
   for (const char c : text.substr(0, digits)) value = value * 8 + static_cast<unsigned>(c - '0');
   return value;
@@ -72,14 +72,14 @@ Result<std::string> text(TarBlock block, const Field& field) {
   const std::string_view bytes = raw(block, field);
   const std::size_t end = std::min(bytes.find('\0'), bytes.size());
   if (bytes.find_first_not_of('\0', end) != std::string_view::npos)
-    return unsupported(field, "zero bytes behind its text", quoted(bytes));
+    return unsupported(field, "zero bytes behind its text", in_quotes(bytes));
   return std::string(bytes.substr(0, end));
 }
 
 Status expect_empty(TarBlock block, const Field& field) {
   const std::string_view bytes = raw(block, field);
   if (bytes.find_first_not_of('\0') == std::string_view::npos) return base::ok();
-  return unsupported(field, "empty", quoted(up_to_nul(bytes)));
+  return unsupported(field, "empty", in_quotes(up_to_nul(bytes)));
 }
 
 Status expect_zero(TarBlock block, const Field& field) {
@@ -122,7 +122,7 @@ Result<std::uint16_t> mode_of(TarBlock block) {
 // All that is the same for every typeflag of the profile.
 Status check_common(TarBlock block) {
   if (raw(block, kMagic) != kUstar)
-    return unsupported(kMagic, "\"ustar\", NUL, \"00\" (POSIX ustar)", quoted(raw(block, kMagic)));
+    return unsupported(kMagic, "\"ustar\", NUL, \"00\" (POSIX ustar)", in_quotes(raw(block, kMagic)));
   for (const Field& field : {kUid, kGid}) UPD_TRY(expect_zero(block, field));
   for (const Field& field : {kDevmajor, kDevminor}) UPD_TRY(expect_zero_or_empty(block, field));
   for (const Field& field : {kUname, kGname, kEnd}) UPD_TRY(expect_empty(block, field));
@@ -162,7 +162,7 @@ Result<EntryType> type_of(TarBlock block) {
   }
   return Error(Code::header_unsupported, "a typeflag outside the profile")
       .expected("'0' file, '1' hard link, '2' symlink, '5' directory or 'x' pax header")
-      .got(quoted({&flag, 1}) + ", " + typeflag_meaning(flag));
+      .got(in_quotes({&flag, 1}) + ", " + typeflag_meaning(flag));
 }
 
 Result<std::string> ustar_path(TarBlock block) {
@@ -190,14 +190,14 @@ Error needless(const char* key, std::string got) {
 Result<std::string> path_of(TarBlock block, const PaxRecords& pax, EntryType type) {
   UPD_ASSIGN(std::string path, ustar_path(block));
   if (pax.path) {
-    if (fits_ustar(*pax.path)) return needless("path", quoted(*pax.path));
+    if (fits_ustar(*pax.path)) return needless("path", in_quotes(*pax.path));
     path = *pax.path;
   }
   const bool slash = path.back() == '/';
   if (type == EntryType::directory && slash) path.pop_back();
   if (slash == (type == EntryType::directory) && !path.empty()) return path;
   return unsupported(kName, "one '/' at the end of a directory's path, none otherwise",
-                     quoted(path));
+                     in_quotes(path));
 }
 
 Result<std::uint64_t> size_of(TarBlock block, const PaxRecords& pax, EntryType type) {
@@ -213,12 +213,12 @@ Result<std::uint64_t> size_of(TarBlock block, const PaxRecords& pax, EntryType t
 Result<std::string> link_target_of(TarBlock block, const PaxRecords& pax, EntryType type) {
   UPD_ASSIGN(std::string target, text(block, kLinkname));
   if (pax.linkpath) {
-    if (pax.linkpath->size() <= kLinkname.width) return needless("linkpath", quoted(*pax.linkpath));
+    if (pax.linkpath->size() <= kLinkname.width) return needless("linkpath", in_quotes(*pax.linkpath));
     target = *pax.linkpath;
   }
   const bool link = type == EntryType::symlink || type == EntryType::hardlink;
   if (link != target.empty()) return target;
-  return unsupported(kLinkname, link ? "a target" : "empty", quoted(target));
+  return unsupported(kLinkname, link ? "a target" : "empty", in_quotes(target));
 }
 
 bool beyond_ascii(const std::optional<std::string>& text) {
@@ -229,7 +229,7 @@ bool beyond_ascii(const std::optional<std::string>& text) {
 Error malformed_pax(std::string_view records) {
   return Error(Code::header_unsupported, "a pax record that is not well-formed")
       .expected("LENGTH KEY=VALUE and a newline")
-      .got(quoted(records));
+      .got(in_quotes(records));
 }
 
 struct PaxRecord {
@@ -258,7 +258,7 @@ Result<std::uint64_t> pax_number(std::string_view value) {
   if (number && *number <= kMaxTarSize && std::to_string(*number) == value) return *number;
   return Error(Code::header_unsupported, "a pax record 'size'")
       .expected("a decimal number of at most " + std::to_string(kMaxTarSize))
-      .got(quoted(value));
+      .got(in_quotes(value));
 }
 
 template <class T>
@@ -277,7 +277,7 @@ Status store_pax_record(const PaxRecord& record, PaxRecords& into) {
   if (record.key != "path" && record.key != "linkpath")
     return Error(Code::header_unsupported, "a pax record outside the profile")
         .expected("the keys path, linkpath and size only")
-        .got(quoted(record.key));
+        .got(in_quotes(record.key));
   return set_once(record.key == "path" ? into.path : into.linkpath, std::string(record.value),
                   record.key);
 }

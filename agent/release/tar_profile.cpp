@@ -143,7 +143,7 @@ void TarProfile::enter(Expect region, std::uint64_t bytes, Expect otherwise) {
 
 void TarProfile::fail(Error error) {
   failure_ = current_path_.empty() ? std::move(error)
-                                   : std::move(error).with_context("entry " + quoted(current_path_));
+                                   : std::move(error).with_context("entry " + in_quotes(current_path_));
 }
 
 Status TarProfile::finish() const {
@@ -153,7 +153,7 @@ Status TarProfile::finish() const {
   Error error = Error(Code::artifact_damaged, "the archive ends too early")
                     .expected("two zero blocks at its end")
                     .got(in_entry ? "the end, " + std::to_string(left_) +
-                                        " bytes before the end of " + quoted(current_path_)
+                                        " bytes before the end of " + in_quotes(current_path_)
                                   : "the end");
   return std::move(error).hint("the file is cut short: fetch or copy it again");
 }
