@@ -83,6 +83,10 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
 Result<Json> parse_strict_json(std::string_view text, Code code, std::string_view name) {
   if (text.starts_with("\xEF\xBB\xBF"))
     return Error(code, std::string(name) + " is not plain JSON").got("a byte order mark at its start");
+  // The library takes a NUL for the end and would not look at what follows it.
+  if (const std::size_t nul = text.find('\0'); nul != std::string_view::npos)
+    return Error(code, std::string(name) + " is not valid JSON")
+        .got("a NUL byte at byte " + std::to_string(nul));
   StrictBuilder builder;
   bool parsed = false;
   try {
