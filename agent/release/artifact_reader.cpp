@@ -4,8 +4,8 @@
 
 #include "agent/release/block_stream.hpp"
 #include "agent/release/describe.hpp"
-#include "agent/release/lockstep.hpp"
 #include "agent/release/envelope_part.hpp"
+#include "agent/release/lockstep.hpp"
 #include "agent/release/tar_parser.hpp"
 #include "agent/release/tar_profile.hpp"
 
@@ -46,7 +46,8 @@ struct ArtifactReader::Impl {
   Result<std::optional<TarHeader>> next_entry();
   Status read_data(std::uint64_t size, const std::function<Status(Bytes)>& use);
   Status deliver(const EntryView& entry, EntrySink& sink, const std::function<void()>& on_bytes);
-  Status deliver_file(const EntryView& entry, EntrySink& sink, const std::function<void()>& on_bytes);
+  Status deliver_file(const EntryView& entry, EntrySink& sink,
+                      const std::function<void()>& on_bytes);
   Status finish(const EntryTable& table);
 
   BlockStream stream;
@@ -100,7 +101,8 @@ Result<std::optional<TarHeader>> ArtifactReader::Impl::next_entry() {
   return header;
 }
 
-Status ArtifactReader::Impl::read_data(std::uint64_t size, const std::function<Status(Bytes)>& use) {
+Status ArtifactReader::Impl::read_data(std::uint64_t size,
+                                       const std::function<Status(Bytes)>& use) {
   std::uint64_t done = 0;
   while (true) {
     UPD_ASSIGN(const Bytes bytes, parser.data(done));
@@ -134,10 +136,14 @@ Status ArtifactReader::Impl::deliver_file(const EntryView& entry, EntrySink& sin
 Status ArtifactReader::Impl::deliver(const EntryView& entry, EntrySink& sink,
                                      const std::function<void()>& on_bytes) {
   switch (entry.type) {
-    case EntryType::file: return deliver_file(entry, sink, on_bytes);
-    case EntryType::directory: return sink.directory(entry);
-    case EntryType::symlink: return sink.symlink(entry);
-    case EntryType::hardlink: return sink.hardlink(entry);
+    case EntryType::file:
+      return deliver_file(entry, sink, on_bytes);
+    case EntryType::directory:
+      return sink.directory(entry);
+    case EntryType::symlink:
+      return sink.symlink(entry);
+    case EntryType::hardlink:
+      return sink.hardlink(entry);
   }
   return Error(Code::internal, "an entry of no known type");
 }
@@ -217,6 +223,8 @@ Status ArtifactReader::read_entries(const EntryTable& table, EntrySink& sink,
   return base::ok();
 }
 
-base::Digest ArtifactReader::file_digest() const { return impl_->stream.file_digest(); }
+base::Digest ArtifactReader::file_digest() const {
+  return impl_->stream.file_digest();
+}
 
 }  // namespace updagent::release

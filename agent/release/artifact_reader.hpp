@@ -46,7 +46,8 @@ struct ReadProgress {
 class ArtifactReader {
  public:
   // `source` and `interrupt` (may be null) outlive the reader. Nothing is read yet. The source is
-  // read on another thread; a pipe that is silent keeps nobody waiting if the source has a wait_fd().
+  // read on another thread; a pipe that is silent keeps nobody waiting if the source has a
+  // wait_fd().
   ArtifactReader(base::ByteSource& source, base::Interrupt* interrupt);
   ~ArtifactReader();  // stops the thread
   ArtifactReader(const ArtifactReader&) = delete;

@@ -18,7 +18,9 @@ using base::Status;
 
 constexpr std::size_t kInputBytes = 256 * 1024;  // few system calls, and it stays in the L2 cache
 
-Error interrupted() { return Error(Code::interrupted, "interrupted while reading the artifact"); }
+Error interrupted() {
+  return Error(Code::interrupted, "interrupted while reading the artifact");
+}
 
 }  // namespace
 
@@ -90,8 +92,8 @@ Status BlockStream::fill(Block& block, Decompressor& decompressor) {
   return base::ok();
 }
 
-// A pipe may give the first bytes one by one. An artifact is told by its first ones; of anything else
-// more is looked at, to name it.
+// A pipe may give the first bytes one by one. An artifact is told by its first ones; of anything
+// else more is looked at, to name it.
 Status BlockStream::gather_head() {
   while (input_end_ < kSniffBytes && !source_ended_ &&
          !Decompressor::recognizes({input_.get(), input_end_}))
@@ -116,9 +118,8 @@ Status BlockStream::wait_for_source() {
   const int source_fd = source_.wait_fd();
   if (source_fd < 0) return base::ok();
   const int interrupt_fd = interrupt_ != nullptr ? interrupt_->fd() : -1;  // poll skips -1
-  std::array<pollfd, 3> waiting{{{source_fd, POLLIN, 0},
-                                 {stop_event_.get(), POLLIN, 0},
-                                 {interrupt_fd, POLLIN, 0}}};
+  std::array<pollfd, 3> waiting{
+      {{source_fd, POLLIN, 0}, {stop_event_.get(), POLLIN, 0}, {interrupt_fd, POLLIN, 0}}};
   while (::poll(waiting.data(), waiting.size(), -1) < 0)
     if (errno != EINTR) return base::system_error(errno, "cannot wait for the artifact's bytes");
   if (waiting[1].revents != 0) return Error(Code::internal, "the artifact's stream was stopped");

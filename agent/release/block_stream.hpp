@@ -22,15 +22,15 @@ class BlockStream {
   // Both outlive the stream; `interrupt` may be null. Nothing is read before start().
   BlockStream(base::ByteSource& source, base::Interrupt* interrupt)
       : source_(source), interrupt_(interrupt) {}
-  // Stops the thread. Does not wait for a silent pipe if the source has a wait_fd(); otherwise for the
-  // read() that is under way.
+  // Stops the thread. Does not wait for a silent pipe if the source has a wait_fd(); otherwise for
+  // the read() that is under way.
   ~BlockStream();
   BlockStream(const BlockStream&) = delete;
   BlockStream& operator=(const BlockStream&) = delete;
 
   base::Status start();
-  // Valid until the next call; null at the end of the file. A block is full unless the first part or
-  // the file ends with it, or damage begins behind it.
+  // Valid until the next call; null at the end of the file. A block is full unless the first part
+  // or the file ends with it, or damage begins behind it.
   base::Result<const Block*> next();
 
   std::uint64_t compressed_bytes() const { return compressed_bytes_.load(); }

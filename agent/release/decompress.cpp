@@ -20,7 +20,8 @@ using base::Status;
 constexpr std::string_view kFetchAgain = "fetch or copy the file again";
 
 Error damaged(std::string_view part, std::string_view why) {
-  return Error(Code::artifact_damaged, "a " + std::string(part) + " is damaged: " + std::string(why))
+  return Error(Code::artifact_damaged,
+               "a " + std::string(part) + " is damaged: " + std::string(why))
       .hint(std::string(kFetchAgain));
 }
 
@@ -44,14 +45,16 @@ class GzipDecoder : public PartDecoder {
   }
 
   Status begin() override {
-    constexpr int kWindowBits = 15 + 16;  // the largest window; 16: the gzip wrapper, CRC and length
+    constexpr int kWindowBits =
+        15 + 16;  // the largest window; 16: the gzip wrapper, CRC and length
     const int status = ready_ ? ::inflateReset(&stream_) : ::inflateInit2(&stream_, kWindowBits);
     if (status != Z_OK) return Error(Code::internal, "zlib can't start");
     ready_ = true;
     return base::ok();
   }
 
-  Result<DecodeStep> decode(std::span<const std::uint8_t> in, std::span<std::uint8_t> out) override {
+  Result<DecodeStep> decode(std::span<const std::uint8_t> in,
+                            std::span<std::uint8_t> out) override {
     constexpr std::size_t kMost = std::numeric_limits<uInt>::max();
     const std::size_t in_size = std::min(in.size(), kMost);
     const std::size_t out_size = std::min(out.size(), kMost);
@@ -96,13 +99,14 @@ class ZstdDecoder : public PartDecoder {
     if (!context_) context_.reset(::ZSTD_createDCtx());
     if (!context_ ||
         ::ZSTD_isError(::ZSTD_DCtx_reset(context_.get(), ZSTD_reset_session_only)) != 0U ||
-        ::ZSTD_isError(::ZSTD_DCtx_setParameter(context_.get(), ZSTD_d_windowLogMax,
-                                                kMaxWindowLog)) != 0U)
+        ::ZSTD_isError(
+            ::ZSTD_DCtx_setParameter(context_.get(), ZSTD_d_windowLogMax, kMaxWindowLog)) != 0U)
       return Error(Code::internal, "zstd can't start");
     return base::ok();
   }
 
-  Result<DecodeStep> decode(std::span<const std::uint8_t> in, std::span<std::uint8_t> out) override {
+  Result<DecodeStep> decode(std::span<const std::uint8_t> in,
+                            std::span<std::uint8_t> out) override {
     ZSTD_inBuffer input{in.data(), in.size(), 0};
     ZSTD_outBuffer output{out.data(), out.size(), 0};
     const std::size_t status = ::ZSTD_decompressStream(context_.get(), &output, &input);

@@ -1,5 +1,6 @@
-// gzip (RFC 1952, several members) and zstd (RFC 8878, several frames) as one stream, strictly: every
-// checksum holds, no skippable frames, no dictionaries, no empty parts, nothing behind the last one.
+// gzip (RFC 1952, several members) and zstd (RFC 8878, several frames) as one stream, strictly:
+// every checksum holds, no skippable frames, no dictionaries, no empty parts, nothing behind the
+// last one.
 #pragma once
 
 #include <array>
@@ -45,8 +46,8 @@ class Decompressor {
   // bytes look like instead.
   static base::Result<Decompressor> for_head(std::span<const std::uint8_t> head);
 
-  // Takes from `in`, fills `out` (not empty); stops where a part ends. Without progress it wants more
-  // input. Code::artifact_damaged, Code::header_unsupported.
+  // Takes from `in`, fills `out` (not empty); stops where a part ends. Without progress it wants
+  // more input. Code::artifact_damaged, Code::header_unsupported.
   base::Result<DecodeStep> step(std::span<const std::uint8_t> in, std::span<std::uint8_t> out);
   // There is no more input.
   base::Status finish() const;
@@ -62,7 +63,7 @@ class Decompressor {
   std::unique_ptr<PartDecoder> decoder_;
   std::array<std::uint8_t, kMaxPrefix> prefix_{};
   std::size_t prefix_filled_ = 0;
-  bool inside_ = false;  // a part has begun and not ended
+  bool inside_ = false;         // a part has begun and not ended
   std::uint64_t produced_ = 0;  // by the part that is being read
   std::uint64_t parts_ = 0;     // complete ones
 };

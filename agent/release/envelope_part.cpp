@@ -30,8 +30,7 @@ Status check_size(std::uint64_t size) {
 }
 
 Error not_alone(std::size_t expected, std::string got) {
-  return Error(Code::header_unsupported,
-               "the envelope has no gzip member or zstd frame of its own")
+  return Error(Code::header_unsupported, "the envelope has no gzip member or zstd frame of its own")
       .expected(std::to_string(expected) + " bytes in the first one")
       .got(std::move(got))
       .hint("`updagent pack` writes it so; gzip or zstd over the whole tar file does not");
@@ -52,7 +51,8 @@ Result<Head> decompress_head(Bytes head) {
   out.bytes.resize(kFirstPartBuffer);
   std::size_t filled = 0;
   while (!out.ended && filled < out.bytes.size()) {
-    UPD_ASSIGN(const DecodeStep step, decompressor.step(head, std::span(out.bytes).subspan(filled)));
+    UPD_ASSIGN(const DecodeStep step,
+               decompressor.step(head, std::span(out.bytes).subspan(filled)));
     head = head.subspan(step.consumed);
     filled += step.produced;
     out.ended = step.ended;

@@ -12,13 +12,16 @@ using base::Code;
 using base::Error;
 using base::Status;
 
-std::string or_empty(const char* text) { return text != nullptr ? text : ""; }
+std::string or_empty(const char* text) {
+  return text != nullptr ? text : "";
+}
 
 // --- agreement of the two readers ---------------------------------------------------------------
 
 Error disagree(const TarHeader& header, const char* what, std::string ours, std::string theirs) {
-  return Error(Code::header_unsupported,
-               "entry " + in_quotes(header.path) + ": two tar readers understand its " + what + " differently")
+  return Error(Code::header_unsupported, "entry " + in_quotes(header.path) +
+                                             ": two tar readers understand its " + what +
+                                             " differently")
       .expected(std::move(ours))
       .got(std::move(theirs));
 }
@@ -50,8 +53,7 @@ Status check_text(const TarHeader& header, archive_entry* parsed) {
 
 Status check_numbers(const TarHeader& header, archive_entry* parsed) {
   const auto mode = static_cast<std::uint32_t>(::archive_entry_perm(parsed));
-  if (mode != header.mode)
-    return disagree(header, "mode", mode_text(header.mode), mode_text(mode));
+  if (mode != header.mode) return disagree(header, "mode", mode_text(header.mode), mode_text(mode));
   const std::int64_t size = ::archive_entry_size(parsed);
   if (size < 0 || static_cast<std::uint64_t>(size) != header.size)
     return disagree(header, "size", std::to_string(header.size), std::to_string(size));
@@ -83,9 +85,10 @@ bool has_other_times(archive_entry* parsed) {
 
 // --- against the manifest -----------------------------------------------------------------------
 
-Error mismatch(const EntryView& signed_entry, const char* what, std::string expected, std::string got) {
-  return Error(Code::entry_mismatch, "entry " + in_quotes(signed_entry.path) + " has another " + what +
-                                         " than the manifest says")
+Error mismatch(const EntryView& signed_entry, const char* what, std::string expected,
+               std::string got) {
+  return Error(Code::entry_mismatch, "entry " + in_quotes(signed_entry.path) + " has another " +
+                                         what + " than the manifest says")
       .expected(std::move(expected))
       .got(std::move(got));
 }
@@ -104,6 +107,8 @@ Error missing(const EntryView& next, const TarHeader& header) {
 
 // The path is not the one that comes next: say which of the two is wrong.
 Status wrong_path(const TarHeader& header, const EntryTable& table, std::size_t index) {
+  if (header.path == kEnvelopePath || header.path == kManifestPath)
+    return extra(header, "it a second time");
   UPD_TRY(check_path(header.path));
   const auto known = table.find(header.path);
   if (!known) return extra(header, "one more");
@@ -116,7 +121,8 @@ Status wrong_path(const TarHeader& header, const EntryTable& table, std::size_t 
 Status check_agreement(const TarHeader& header, archive_entry* parsed,
                        const std::optional<std::string>& warning) {
   if (warning && !header.converted_text)
-    return Error(Code::header_unsupported, "entry " + in_quotes(header.path) + ": a doubtful tar header")
+    return Error(Code::header_unsupported,
+                 "entry " + in_quotes(header.path) + ": a doubtful tar header")
         .got("libarchive: " + *warning);
   if (!known_type(parsed) || type_of(parsed) != header.type)
     return disagree(header, "type", std::string(entry_type_name(header.type)), "another");
@@ -142,7 +148,8 @@ Status check_entry(const TarHeader& header, const EntryTable& table, std::size_t
   if (entry.mtime != header.mtime)
     return mismatch(entry, "mtime", std::to_string(entry.mtime), std::to_string(header.mtime));
   if (entry.link_target != header.link_target)
-    return mismatch(entry, "link target", in_quotes(entry.link_target), in_quotes(header.link_target));
+    return mismatch(entry, "link target", in_quotes(entry.link_target),
+                    in_quotes(header.link_target));
   return base::ok();
 }
 

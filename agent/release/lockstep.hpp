@@ -23,8 +23,8 @@ base::Status check_agreement(const TarHeader& header, archive_entry* parsed,
 // entry_extra, entry_mismatch.
 base::Status check_entry(const TarHeader& header, const EntryTable& table, std::size_t index);
 
-// The envelope's and the manifest's header: a file `path` of mode 0644, whose size is the caller's to
-// judge.
+// The envelope's and the manifest's header: a file `path` of mode 0644, whose size is the caller's
+// to judge.
 base::Status check_metadata_entry(const TarHeader& header, const char* path);
 
 }  // namespace updagent::release

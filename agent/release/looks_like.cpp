@@ -82,7 +82,8 @@ Error not_compressed(std::span<const std::uint8_t> head) {
 
 Error no_envelope(std::span<const std::uint8_t> head) {
   Error error = not_an_artifact().expected(in_quotes(kEnvelopePath) + " as first entry");
-  if (!looks_like_tar(head)) return std::move(error).got("compressed data that is not a tar archive");
+  if (!looks_like_tar(head))
+    return std::move(error).got("compressed data that is not a tar archive");
   const std::string path = raw_path(head.first<kTarBlock>());
   if (path.starts_with(std::string(kReservedFolder) + "/"))
     return std::move(error).got("an archive that begins with " + in_quotes(path));

@@ -15,7 +15,7 @@ base::Error not_compressed(std::span<const std::uint8_t> head);
 // envelope's tar header.
 base::Error no_envelope(std::span<const std::uint8_t> head);
 
-bool is_zstd_skippable(std::span<const std::uint8_t> bytes);  // RFC 8878, 3.1.2
+bool is_zstd_skippable(std::span<const std::uint8_t> bytes);    // RFC 8878, 3.1.2
 std::string hex_of_first(std::span<const std::uint8_t> bytes);  // "1f 8b 08 00", four at most
 
 }  // namespace updagent::release

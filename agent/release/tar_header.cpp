@@ -52,14 +52,14 @@ Error unsupported(const Field& field, std::string expected, std::string got) {
       .got(std::move(got));
 }
 
-// Octal digits, then NULs or spaces to the end, at least one of them: no sign, no leading blanks, no
-// base-256, nothing behind the first terminator. Here tar programs differ the most.
+// Octal digits, then NULs or spaces to the end, at least one of them: no sign, no leading blanks,
+// no base-256, nothing behind the first terminator. Here tar programs differ the most.
 Result<std::uint64_t> octal(TarBlock block, const Field& field) {
   const std::string_view text = raw(block, field);
   const std::size_t digits = std::min(text.find_first_not_of("01234567"), text.size());
-  const bool terminated = digits < text.size() &&
-                          text.find_first_not_of(std::string_view("\0 ", 2), digits) ==
-                              std::string_view::npos;
+  const bool terminated =
+      digits < text.size() &&
+      text.find_first_not_of(std::string_view("\0 ", 2), digits) == std::string_view::npos;
   if (digits == 0 || !terminated)
     return unsupported(field, "octal digits and a terminator", in_quotes(text));
   std::uint64_t value = 0;  // at most eleven digits: 33 bits
@@ -122,7 +122,8 @@ Result<std::uint16_t> mode_of(TarBlock block) {
 // All that is the same for every typeflag of the profile.
 Status check_common(TarBlock block) {
   if (raw(block, kMagic) != kUstar)
-    return unsupported(kMagic, "\"ustar\", NUL, \"00\" (POSIX ustar)", in_quotes(raw(block, kMagic)));
+    return unsupported(kMagic, "\"ustar\", NUL, \"00\" (POSIX ustar)",
+                       in_quotes(raw(block, kMagic)));
   for (const Field& field : {kUid, kGid}) UPD_TRY(expect_zero(block, field));
   for (const Field& field : {kDevmajor, kDevminor}) UPD_TRY(expect_zero_or_empty(block, field));
   for (const Field& field : {kUname, kGname, kEnd}) UPD_TRY(expect_empty(block, field));
@@ -131,34 +132,56 @@ Status check_common(TarBlock block) {
 
 const char* typeflag_meaning(char flag) {
   switch (flag) {
-    case '\0': return "a file of a tar older than POSIX";
-    case '3': return "a character device";
-    case '4': return "a block device";
-    case '6': return "a fifo";
-    case '7': return "a contiguous file";
-    case 'A': return "a Solaris ACL";
-    case 'D': return "a GNU directory list";
-    case 'K': return "a GNU long link name";
-    case 'L': return "a GNU long name";
-    case 'M': return "a part of a GNU multi-volume archive";
-    case 'N': return "a GNU rename list";
-    case 'S': return "a GNU sparse file";
-    case 'V': return "a GNU volume label";
-    case 'X': return "a Solaris extended header";
-    case 'g': return "a pax global header";
-    case 'x': return "a pax header behind a pax header";
-    default: return "unknown";
+    case '\0':
+      return "a file of a tar older than POSIX";
+    case '3':
+      return "a character device";
+    case '4':
+      return "a block device";
+    case '6':
+      return "a fifo";
+    case '7':
+      return "a contiguous file";
+    case 'A':
+      return "a Solaris ACL";
+    case 'D':
+      return "a GNU directory list";
+    case 'K':
+      return "a GNU long link name";
+    case 'L':
+      return "a GNU long name";
+    case 'M':
+      return "a part of a GNU multi-volume archive";
+    case 'N':
+      return "a GNU rename list";
+    case 'S':
+      return "a GNU sparse file";
+    case 'V':
+      return "a GNU volume label";
+    case 'X':
+      return "a Solaris extended header";
+    case 'g':
+      return "a pax global header";
+    case 'x':
+      return "a pax header behind a pax header";
+    default:
+      return "unknown";
   }
 }
 
 Result<EntryType> type_of(TarBlock block) {
   const auto flag = static_cast<char>(block[kTypeflagAt]);
   switch (flag) {
-    case '0': return EntryType::file;
-    case '1': return EntryType::hardlink;
-    case '2': return EntryType::symlink;
-    case '5': return EntryType::directory;
-    default: break;
+    case '0':
+      return EntryType::file;
+    case '1':
+      return EntryType::hardlink;
+    case '2':
+      return EntryType::symlink;
+    case '5':
+      return EntryType::directory;
+    default:
+      break;
   }
   return Error(Code::header_unsupported, "a typeflag outside the profile")
       .expected("'0' file, '1' hard link, '2' symlink, '5' directory or 'x' pax header")
@@ -213,7 +236,8 @@ Result<std::uint64_t> size_of(TarBlock block, const PaxRecords& pax, EntryType t
 Result<std::string> link_target_of(TarBlock block, const PaxRecords& pax, EntryType type) {
   UPD_ASSIGN(std::string target, text(block, kLinkname));
   if (pax.linkpath) {
-    if (pax.linkpath->size() <= kLinkname.width) return needless("linkpath", in_quotes(*pax.linkpath));
+    if (pax.linkpath->size() <= kLinkname.width)
+      return needless("linkpath", in_quotes(*pax.linkpath));
     target = *pax.linkpath;
   }
   const bool link = type == EntryType::symlink || type == EntryType::hardlink;
@@ -303,7 +327,9 @@ std::string raw_path(TarBlock block) {
   return (prefix.empty() ? "" : prefix + "/") + up_to_nul(raw(block, kName));
 }
 
-std::uint64_t padding_after(std::uint64_t size) { return (kTarBlock - size % kTarBlock) % kTarBlock; }
+std::uint64_t padding_after(std::uint64_t size) {
+  return (kTarBlock - size % kTarBlock) % kTarBlock;
+}
 
 Result<std::optional<std::uint64_t>> decode_pax_size(TarBlock block) {
   if (block[kTypeflagAt] != 'x') return std::nullopt;

@@ -20,7 +20,9 @@ std::string reason(archive* reader) {
 
 }  // namespace
 
-void TarParser::Free::operator()(archive* reader) const { ::archive_read_free(reader); }
+void TarParser::Free::operator()(archive* reader) const {
+  ::archive_read_free(reader);
+}
 
 Status TarParser::open() {
   reader_.reset(::archive_read_new());
@@ -45,7 +47,8 @@ ssize_t TarParser::on_read(archive* reader, void* self, const void** bytes) {
 
 Error TarParser::failure(std::string_view what) {
   if (pull_error_) return *pull_error_;
-  return Error(Code::header_unsupported, std::string(what)).got("libarchive: " + reason(reader_.get()));
+  return Error(Code::header_unsupported, std::string(what))
+      .got("libarchive: " + reason(reader_.get()));
 }
 
 Result<TarParser::Next> TarParser::next() {
@@ -55,8 +58,10 @@ Result<TarParser::Next> TarParser::next() {
     if (pull_error_) return *pull_error_;
     return Next{};
   }
-  if (status == ARCHIVE_WARN) next.warning = reason(reader_.get());
-  else if (status != ARCHIVE_OK) return failure("a tar header can't be read");
+  if (status == ARCHIVE_WARN)
+    next.warning = reason(reader_.get());
+  else if (status != ARCHIVE_OK)
+    return failure("a tar header can't be read");
   return next;
 }
 

@@ -31,12 +31,18 @@ std::size_t TarProfile::feed(Bytes bytes) {
 Bytes TarProfile::step(Bytes bytes) {
   switch (expect_) {
     case Expect::header:
-    case Expect::second_zero_block: return take_block(bytes);
-    case Expect::pax_records: return take_pax_records(bytes);
+    case Expect::second_zero_block:
+      return take_block(bytes);
+    case Expect::pax_records:
+      return take_pax_records(bytes);
     case Expect::pax_padding:
-    case Expect::padding: return take_padding(bytes);
-    case Expect::data: return take_data(bytes);
-    case Expect::nothing: fail(after_the_end()); return bytes;
+    case Expect::padding:
+      return take_padding(bytes);
+    case Expect::data:
+      return take_data(bytes);
+    case Expect::nothing:
+      fail(after_the_end());
+      return bytes;
   }
   fail(Error(Code::internal, "the tar profile lost its place"));
   return bytes;
@@ -142,8 +148,9 @@ void TarProfile::enter(Expect region, std::uint64_t bytes, Expect otherwise) {
 }
 
 void TarProfile::fail(Error error) {
-  failure_ = current_path_.empty() ? std::move(error)
-                                   : std::move(error).with_context("entry " + in_quotes(current_path_));
+  failure_ = current_path_.empty()
+                 ? std::move(error)
+                 : std::move(error).with_context("entry " + in_quotes(current_path_));
 }
 
 Status TarProfile::finish() const {
