@@ -76,6 +76,7 @@ Exit run_pack(Session& session, const PackOptions& options) {
   if (!options.version.empty()) request.version = options.version;
   request.output = options.output;
   request.compression_level = options.level;
+  request.secrets = options.keys;
   request.make_envelope = [&keys](const std::string& app, const std::string& version,
                                   const base::Digest& manifest) {
     return trust::make_envelope({app, version, manifest}, pointers(*keys));

@@ -83,6 +83,15 @@ void Engine::add_stage_detail(std::string_view name, journal::Json value) {
   stage_detail_[std::string(name)] = std::move(value);
 }
 
+// What hindered the journal may be over: whoever opens it imports what waits. If not, the next does.
+void Engine::import_spool() {
+  if (!recorder_.spooled()) return;
+  constexpr base::Milliseconds kBriefly{500};
+  static_cast<void>(journal::Journal::open(context_.journal_paths(), plan_.node_name,
+                                           journal::Journal::Mode::read_write,
+                                           plan_.settings.audit_group, kBriefly));
+}
+
 DeployResult Engine::finish() {
   const journal::DeploymentRow& row = recorder_.row();
   DeployResult result;
@@ -105,6 +114,7 @@ DeployResult Engine::finish() {
     base::failpoint::hit("deploy.after_close");
   }
   plan_.guardian.dismiss();
+  import_spool();
   result.trace_id = row.trace_id;
   result.app = row.app;
   result.from = row.from_version;

@@ -58,6 +58,7 @@ class Engine {
   void remove_release(journal::ReleaseRow row);
   void remove_unused_app_folder();
   void prune_log();
+  void import_spool();
   DeployResult finish();
 
   // steps_hooks.cpp

@@ -8,6 +8,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
+
+#include "agent/base/failpoints.hpp"
 
 namespace updagent::deploy {
 namespace {
@@ -48,6 +51,10 @@ void keep_only(int lifeline_fd, int driver_fd) {
   pollfd driver{4, POLLIN, 0};
   while (::poll(&driver, 1, -1) < 0 && errno == EINTR) {
   }
+  base::failpoint::hit("guardian.act");
+#ifdef UPDAGENT_FAILPOINTS
+  ::unsetenv("UPDAGENT_FAILPOINTS");  // what killed the driver must not kill the recovery as well
+#endif
   // SIGTERM may stop the recovery that follows as it may stop any driver
   ::signal(SIGINT, SIG_DFL);
   ::signal(SIGTERM, SIG_DFL);

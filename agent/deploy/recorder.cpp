@@ -56,6 +56,13 @@ base::Status Recorder::open() {
   return record(nullptr, nullptr);
 }
 
+void Recorder::stop_waiting_for_the_journal() {
+  // Long enough for a neighbour's transaction, short enough for users who wait for the way back.
+  constexpr base::Milliseconds kBriefly{500};
+  best_effort_ = true;
+  if (journal_ != nullptr) journal_->wait_at_most(kBriefly);
+}
+
 base::Status Recorder::begin(State state) {
   const Row& row = row_of(state);
   row_.state = state_name(state);
@@ -135,6 +142,7 @@ base::Status Recorder::record(const journal::ReleaseRow* release, const journal:
   }
   const base::Status spooled =
       journal::spool(paths_, node_name_, pending_, row, release, app);
+  spooled_ = spooled_ || spooled.has_value();
   if (!spooled) {
     for (const journal::EventDraft& event : pending_)
       ::syslog(LOG_ERR, "updagent: unrecorded: trace=%s app=%s event=%s stage=%s status=%s detail=%s",

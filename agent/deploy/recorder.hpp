@@ -48,8 +48,9 @@ class Recorder {
   // The row is stored already: a recovery goes on with it.
   void reopen() { opened_ = true; }
   // From the switch on.
-  void stop_waiting_for_the_journal() { best_effort_ = true; }
+  void stop_waiting_for_the_journal();
   const std::vector<StageRecord>& stages() const { return stages_; }
+  bool spooled() const { return spooled_; }  // something waits for the next writer of the journal
 
  private:
   journal::EventDraft draft(std::string_view name, std::string_view status) const;
@@ -69,6 +70,7 @@ class Recorder {
   std::int64_t deployment_started_us_;  // monotonic
   bool opened_ = false;
   bool best_effort_ = false;
+  bool spooled_ = false;
 };
 
 }  // namespace updagent::deploy

@@ -238,7 +238,8 @@ void Engine::remove_release(journal::ReleaseRow row) {
 void Engine::prune_log() {
   if (journal_ == nullptr) return;
   const std::int64_t before = base::wall_now_us() - plan_.settings.audit_keep.count() * 1000;
-  const auto pruned = journal_->prune(before, "retention");
+  const auto pruned = journal_->prune(before, "retention",
+                                      static_cast<std::int64_t>(plan_.settings.audit_max_events));
   if (!pruned) observer().note(pruned.error().line() + ", ignoring");
 }
 
