@@ -153,16 +153,16 @@ TEST(Artifact_reader, reads_a_pipe_as_it_is_written) {
 
 // The signal mask and the pending signal are the process's: a child keeps them from other tests.
 TEST(Artifact_reader, is_interrupted_while_it_waits_for_a_silent_pipe) {
-  const auto interrupted_child = [] {
+  const auto is_interrupted = [] {
     auto interrupt = base::Interrupt::install();
     const Pipe pipe;
     FdSource source(pipe.out.get(), "pipe");
     ArtifactReader reader(source, &*interrupt);
     std::thread([] { ::kill(::getpid(), SIGTERM); }).join();
     const auto envelope = reader.read_envelope();
-    ::_exit(!envelope && envelope.error().code() == Code::interrupted ? 0 : 1);
+    return !envelope && envelope.error().code() == Code::interrupted;
   };
-  EXPECT_EXIT(interrupted_child(), ::testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(::_exit(is_interrupted() ? 0 : 1), ::testing::ExitedWithCode(0), "");
 }
 
 TEST(Fd_source, waits_for_a_descriptor_that_does_not_block) {
