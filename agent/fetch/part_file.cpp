@@ -114,6 +114,12 @@ std::string PartFile::path(std::string_view suffix) const {
   return directory_ + "/" + key_ + std::string(suffix);
 }
 
+std::string PartFile::quoted_name() const {
+  std::string name = "'";
+  name += path(kPartSuffix);
+  return name += '\'';
+}
+
 // Whatever is odd about the state means that nothing is known: from zero, never a guess.
 void PartFile::load_state() {
   struct stat about{};
@@ -140,7 +146,7 @@ bool PartFile::read_state(std::uint64_t size) {
 
 base::Status PartFile::cut_to(std::uint64_t length) {
   if (::ftruncate(file_.get(), static_cast<off_t>(length)) != 0)
-    return base::system_error(errno, "cannot shorten '" + path(kPartSuffix) + "'");
+    return base::system_error(errno, "cannot shorten " + quoted_name());
   length_ = length;
   synced_ = std::min(synced_, length);
   return base::ok();
@@ -222,11 +228,11 @@ base::Result<std::string> PartFile::head(std::size_t bytes) const {
     const ssize_t count =
         ::pread(file_.get(), head.data() + have, head.size() - have, static_cast<off_t>(have));
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return base::system_error(errno, "cannot read '" + path(kPartSuffix) + "'");
+    if (count < 0) return base::system_error(errno, "cannot read " + quoted_name());
     if (count == 0)
-      return base::Error(base::Code::io_error, "'" + path(kPartSuffix) + "' became shorter")
+      return base::Error(base::Code::io_error, quoted_name() + " became shorter")
           .expected(std::to_string(length_) + " bytes")
-          .got("less than " + std::to_string(head.size()));
+          .got("fewer");
     have += static_cast<std::size_t>(count);
   }
   return head;
@@ -262,7 +268,7 @@ base::Error PartFile::out_of_space(base::Error error, std::uint64_t wanted) cons
 
 base::Result<base::UniqueFd> PartFile::hand_over() && {
   if (::lseek(file_.get(), 0, SEEK_SET) != 0)
-    return base::system_error(errno, "cannot rewind '" + path(kPartSuffix) + "'");
+    return base::system_error(errno, "cannot rewind " + quoted_name());
   return std::move(file_);
 }
 

@@ -65,6 +65,7 @@ class PartFile {
         named_(named) {}
 
   std::string path(std::string_view suffix) const;
+  std::string quoted_name() const;
   void load_state();
   bool read_state(std::uint64_t size);
   base::Status write_state();
