@@ -1,8 +1,10 @@
 // Parses the command line by the table in verbs.cpp and runs one verb.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <optional>
 
 #include "agent/base/interrupt.hpp"
 #include "agent/base/text.hpp"
@@ -36,6 +38,26 @@ void make_root_absolute(GlobalOptions& options) {
   options.root = text;
 }
 
+// The first word that is neither an option nor the value of one.
+std::optional<std::string> verb_word(const std::vector<std::string>& words) {
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (word == "--root" || word == "--config" || word == "--trust" || word == "--log-level") {
+      ++i;
+    } else if (!word.starts_with("-")) {
+      return word;
+    }
+  }
+  return std::nullopt;
+}
+
+// Before parsing: what else is missing doesn't matter to someone who asks for help.
+bool asks_for_help(const std::vector<std::string>& words) {
+  return std::any_of(words.begin(), words.end(), [](const std::string& word) {
+    return word == "--help" || word == "-h";
+  });
+}
+
 // CLI11's own words, made ours: one line, and what now.
 Exit usage_error(const GlobalOptions& options, const CLI::App& app, const CLI::ParseError& problem,
                  const std::vector<std::string>& words) {
@@ -46,12 +68,11 @@ Exit usage_error(const GlobalOptions& options, const CLI::App& app, const CLI::P
   std::string hint = selected.empty() ? "updagent help" : "updagent help " + selected.front()->get_name();
   std::string message = problem.what();
   if (selected.empty()) {
-    for (const std::string& word : words) {
-      if (word.starts_with("-")) continue;
-      if (std::find(names.begin(), names.end(), word) != names.end()) break;
-      message = "there is no verb '" + word + "'";
-      if (const auto near = updagent::base::nearest(word, names)) message += ", did you mean '" + *near + "'?";
-      break;
+    const auto word = verb_word(words);
+    if (word && std::find(names.begin(), names.end(), *word) == names.end()) {
+      message = "there is no verb '" + *word + "'";
+      if (const auto near = updagent::base::nearest(*word, names))
+        message += ", did you mean '" + *near + "'?";
     }
   }
   return session.fail(updagent::base::Error(updagent::base::Code::usage, message).hint(hint + " explains"));
@@ -89,6 +110,10 @@ int run_command_line(int argc, char** argv) {
   }
   app.require_subcommand(0, 1);
   const std::vector<std::string> words(argv + 1, argv + argc);
+  if (const auto verb = verb_word(words); verb && asks_for_help(words) && runs.contains(*verb)) {
+    std::fputs(updagent::cli::verb_help(*verb).c_str(), stdout);
+    return number(Exit::done);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& wanted) {

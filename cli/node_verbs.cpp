@@ -61,13 +61,9 @@ Run setup_help(CLI::App& command) {
       return Exit::done;
     }
     std::vector<std::string> names;
-    for (const Verb& verb : verbs()) {
-      names.emplace_back(verb.name);
-      if (verb.name != options->verb) continue;
-      CLI::App app(std::string(verb.summary), "updagent " + std::string(verb.name));
-      app.footer(std::string(verb.details));
-      static_cast<void>(verb.setup(app));
-      session.raw(app.help());
+    for (const Verb& verb : verbs()) names.emplace_back(verb.name);
+    if (const std::string help = verb_help(options->verb); !help.empty()) {
+      session.raw(help);
       return Exit::done;
     }
     Error error(Code::usage, "there is no verb '" + options->verb + "'");

@@ -222,16 +222,33 @@ base::Status remove_app(Session& session, journal::Journal& journal, store::AppS
   for (const std::string folder : {"releases", "incoming", "cache"})
     UPD_TRY(base::remove_tree(store.directory_fd(), folder));
   if (!data) {
-    session.note("kept: " + store.directory() + "/data (--data removes it, too)");
+    if (base::exists(store.directory() + "/data"))
+      session.note("kept: " + store.directory() + "/data (--data removes it, too)");
     return base::ok();
   }
   UPD_ASSIGN(const base::UniqueFd apps, base::open_directory(session.layout().apps()));
   return base::remove_tree(apps.get(), store.name());
 }
 
+// After `remove APP` only data/ is left, which is no installed app any more.
+base::Result<bool> remove_leftover_data(Session& session, const RemoveOptions& options) {
+  const std::string folder = session.layout().app(options.app);
+  if (!options.data || !release::is_app_name(options.app) || !base::exists(folder + "/data") ||
+      base::exists(folder + "/releases"))
+    return false;
+  UPD_ASSIGN(journal::Journal journal, open_to_write(session));
+  const journal::EventDraft event = node_event("app.removed", options.app, {{"data", true}});
+  UPD_TRY(journal.record(std::span(&event, 1)));
+  UPD_ASSIGN(const base::UniqueFd apps, base::open_directory(session.layout().apps()));
+  UPD_TRY(base::remove_tree(apps.get(), options.app));
+  return true;
+}
+
 Exit run_remove(Session& session, const RemoveOptions& options) {
   const auto act = [&]() -> base::Status {
     UPD_TRY(deploy::prepare_root(session.layout()));
+    UPD_ASSIGN(const bool only_data, remove_leftover_data(session, options));
+    if (only_data) return base::ok();
     UPD_ASSIGN(store::AppStore store,
                store::AppStore::open(session.layout().app(options.app), options.app, false));
     UPD_ASSIGN(const auto lock, base::FileLock::take(session.layout().driver_lock(options.app),

@@ -30,6 +30,24 @@ std::string note_of(const journal::Event& event) {
   return note;
 }
 
+// What a failed command said: programs name the error first or last.
+void add_output(std::vector<std::string>& notes, const std::string& output) {
+  constexpr std::size_t kEnds = 6;
+  constexpr std::size_t kWidth = 160;
+  std::vector<std::string> lines;
+  for (std::size_t at = 0; at < output.size();) {
+    const std::size_t end = std::min(output.find('\n', at), output.size());
+    if (end > at) lines.push_back("  | " + output.substr(at, std::min(end - at, kWidth)));
+    at = end + 1;
+  }
+  if (lines.size() > 2 * kEnds) {
+    const std::size_t left_out = lines.size() - 2 * kEnds;
+    lines.erase(lines.begin() + kEnds, lines.end() - kEnds);
+    lines.insert(lines.begin() + kEnds, "  | ... " + std::to_string(left_out) + " more lines: log --json has them");
+  }
+  notes.insert(notes.end(), lines.begin(), lines.end());
+}
+
 std::vector<Bar> collect(const std::vector<journal::Event>& events) {
   std::vector<Bar> bars;
   for (const journal::Event& event : events) {
@@ -45,17 +63,7 @@ std::vector<Bar> collect(const std::vector<journal::Event>& events) {
       }
     } else if (!event.stage.empty() && !bars.empty() && event.event != "hook.started") {
       bars.back().notes.push_back(note_of(event));
-      // the last lines of what a failed command said: what its owner wants to see first
-      const std::string output = text_of(event.detail, "output");
-      if (event.status == "failure" && !output.empty()) {
-        constexpr std::size_t kTail = 600;
-        std::string tail = output.substr(output.size() - std::min(output.size(), kTail));
-        for (std::size_t at = 0; at < tail.size();) {
-          const std::size_t end = std::min(tail.find('\n', at), tail.size());
-          bars.back().notes.push_back("  | " + tail.substr(at, end - at));
-          at = end + 1;
-        }
-      }
+      if (event.status == "failure") add_output(bars.back().notes, text_of(event.detail, "output"));
     }
   }
   return bars;

@@ -113,6 +113,19 @@ std::string overview(const Session& session) {
   return out;
 }
 
+std::string verb_help(const std::string& name) {
+  for (const Verb& verb : verbs()) {
+    if (verb.name != name) continue;
+    CLI::App app(std::string(verb.summary), "updagent " + name);
+    app.footer(std::string(verb.details));
+    static_cast<void>(verb.setup(app));
+    std::string exits = "\nExit status:";
+    for (const Exit exit : verb.exits) exits += " " + std::to_string(static_cast<int>(exit));
+    return app.help() + exits + "   (docs/exit-codes.md)\n";
+  }
+  return "";
+}
+
 std::string man_page() {
   std::string out =
       ".TH UPDAGENT 1 \"\" \"updagent " UPDAGENT_VERSION "\"\n.SH NAME\nupdagent \\- release agent for Linux nodes\n"

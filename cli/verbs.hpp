@@ -47,6 +47,7 @@ Run setup_help(CLI::App& command);
 
 // Help texts made from the table.
 std::string overview(const Session& session);
+std::string verb_help(const std::string& name);  // "" if there is no such verb
 std::string man_page();                  // troff, for updagent(1)
 std::string bash_completion();
 
