@@ -22,10 +22,6 @@ constexpr std::size_t kMaxProcFiles = 4'194'304 + 1024;  // PID_MAX_LIMIT and /p
 constexpr std::size_t kMaxDescriptors = 65'536;          // looked at in one process
 constexpr std::size_t kMaxMappings = 1'048'576;          // of one; vm.max_map_count is 65,530
 
-struct CloseDir {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
-
 // A deleted file's link ends in " (deleted)", a moved directory's link moves with it: a prefix
 // tells.
 bool is_below(std::string_view name, std::string_view path) {
@@ -41,7 +37,7 @@ bool link_is_below(const std::string& link, const std::string& path) {
 
 bool descriptors_are_below(const std::string& process, const std::string& path) {
   const std::string folder = process + "/fd";
-  const std::unique_ptr<DIR, CloseDir> listing(::opendir(folder.c_str()));
+  const DirectoryListing listing(::opendir(folder.c_str()));
   if (!listing) return false;  // gone, or not ours to look at
   for (std::size_t i = 0; i < kMaxDescriptors; ++i) {
     const dirent* entry = ::readdir(listing.get());
@@ -76,7 +72,7 @@ Result<bool> in_use(const std::string& path) {
                                                          &std::free);
   if (!real) return base::system_error(errno, cannot("find", path));
   const std::string wanted = real.get();
-  const std::unique_ptr<DIR, CloseDir> processes(::opendir("/proc"));
+  const DirectoryListing processes(::opendir("/proc"));
   if (!processes) return base::system_error(errno, cannot("list", "/proc"));
   const std::string own = std::to_string(::getpid());
   for (std::size_t i = 0; i < kMaxProcFiles; ++i) {

@@ -1,10 +1,12 @@
 // Names and modes below apps/APP that more than one file of this folder must agree on.
 #pragma once
 
+#include <dirent.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -34,6 +36,11 @@ inline constexpr mode_t kPublicDirectory = 0755;
 
 // What an entry's mode is once it is installed: nobody writes files, only the owner directories.
 mode_t installed_mode(release::EntryType type, std::uint16_t mode);
+
+struct CloseListing {
+  void operator()(DIR* listing) const { ::closedir(listing); }
+};
+using DirectoryListing = std::unique_ptr<DIR, CloseListing>;  // opendir(3), with one owner
 
 // Owned by root or by ourselves, and by nobody else's leave.
 bool is_trusted_owner(const struct stat& about);

@@ -77,9 +77,10 @@ void Reuse::index(const std::string& version, UniqueFd root, const release::Mani
   add_rows(kept, manifest.entries);
   kept.rows.shrink_to_fit();
   kept.text.shrink_to_fit();
-  // the table is in the order of the paths, and a stable sort keeps it among equals
-  std::stable_sort(kept.rows.begin(), kept.rows.end(),
-                   [](const Row& a, const Row& b) { return a.key < b.key; });
+  // leaf_at grows in the order of the table, which is that of the paths
+  std::sort(kept.rows.begin(), kept.rows.end(), [](const Row& a, const Row& b) {
+    return a.key != b.key ? a.key < b.key : a.leaf_at < b.leaf_at;
+  });
   releases_.push_back(std::move(kept));
 }
 

@@ -25,10 +25,6 @@ using base::UniqueFd;
 using release::EntryType;
 using release::EntryView;
 
-struct CloseDir {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
-
 std::string_view type_on_disk(mode_t mode) {
   if (S_ISREG(mode)) return "file";
   if (S_ISDIR(mode)) return "directory";
@@ -127,7 +123,7 @@ Status TreeCheck::check_own_folder(int root_fd) {
 // are not collected: the surplus is reported as one.
 Result<std::vector<std::string>> TreeCheck::names_in(int directory_fd, const std::string& prefix) {
   UniqueFd own(::openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  std::unique_ptr<DIR, CloseDir> listing(own ? ::fdopendir(own.get()) : nullptr);
+  DirectoryListing listing(own ? ::fdopendir(own.get()) : nullptr);
   if (!listing) return base::system_error(errno, cannot("list", prefix));
   static_cast<void>(own.release());  // closedir closes it
   std::vector<std::string> names;

@@ -58,7 +58,7 @@ int FakeClone::clones() const {
   return made;
 }
 void FakeClone::fail_from(int number) {
-  failing_from = number;
+  failing_from = made + number;
 }
 
 }  // namespace updagent::store::testing

@@ -10,8 +10,8 @@ class FakeClone {
   ~FakeClone();
   FakeClone(const FakeClone&) = delete;
   FakeClone& operator=(const FakeClone&) = delete;
-  int clones() const;          // that were made since
-  void fail_from(int number);  // from this one on with EOPNOTSUPP
+  int clones() const;          // that were made by this object
+  void fail_from(int number);  // counted from now, and all later ones: EOPNOTSUPP
 };
 
 }  // namespace updagent::store::testing

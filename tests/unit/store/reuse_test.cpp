@@ -196,9 +196,10 @@ TEST_F(CloneTest, A_clone_of_a_damaged_file_is_dropped_and_written_anew) {
 }
 
 TEST_F(CloneTest, A_clone_that_fails_is_written_anew) {
+  const int before = clone.clones();
   clone.fail_from(3);  // the first is the try of begin()
   const StagingReport report = install_reusing("2.0.0", sample_tree());
-  EXPECT_EQ(clone.clones(), 2);
+  EXPECT_EQ(clone.clones() - before, 2);
   EXPECT_EQ(report.cloned_files, 1U);
   EXPECT_EQ(report.written_bytes, 17U);
 }
