@@ -69,7 +69,7 @@ CREATE TABLE deployments (
   bytes_reused INTEGER NOT NULL,
   updated_us INTEGER NOT NULL
 );
-CREATE INDEX deployments_open ON deployments (app) WHERE outcome = '';
+CREATE INDEX deployments_open ON deployments (app) WHERE state <> 'closed';
 
 -- One row for each contents of a version that was ever here: the same version with another digest is
 -- refused even after the tree is gone.
