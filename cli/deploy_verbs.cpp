@@ -69,6 +69,7 @@ base::Exit conclude(Session& session, const deploy::Context& context,
   Json document = result_json(result);
   if (result.error) {
     static_cast<void>(session.fail(*result.error, document));
+    document["error"] = error_json(*result.error);
   } else {
     session.document(document);
   }

@@ -26,7 +26,10 @@ Json nullable(const std::string& text) { return text.empty() ? Json(nullptr) : J
 base::Result<std::vector<std::string>> apps_here(const Session& session) {
   if (!base::exists(session.layout().apps())) return std::vector<std::string>();
   UPD_ASSIGN(std::vector<std::string> names, base::list_directory(session.layout().apps(), kMaxApps));
-  std::erase_if(names, [](const std::string& name) { return !release::is_app_name(name); });
+  // after `remove` only data/ is left of an app
+  std::erase_if(names, [&session](const std::string& name) {
+    return !release::is_app_name(name) || !base::exists(session.layout().releases(name));
+  });
   return names;
 }
 
@@ -34,8 +37,7 @@ base::Result<std::vector<std::string>> apps_here(const Session& session) {
 std::string boot_policy() {
   const bool systemd = base::exists("/run/systemd/system");
   if (!systemd) return "none";
-  return base::exists("/etc/systemd/system/multi-user.target.wants/updagent-recover.service") ||
-                 base::exists("/etc/systemd/system/sysinit.target.wants/updagent-recover.service")
+  return base::exists("/etc/systemd/system/basic.target.wants/updagent-recover.service")
              ? "updagent-recover.service"
              : "none";
 }
@@ -62,7 +64,11 @@ AppStatus status_of(Session& session, journal::Journal* journal, const store::Ap
   const auto manifest = current.empty() ? base::Result<release::Manifest>(Error(Code::not_found, ""))
                                         : store.manifest(current);
   const bool running = driver_runs(session, app);
-  const bool waits = !running && current != committed;
+  bool failed_way_back = false;
+  if (journal != nullptr)
+    if (const auto last = journal->last_deployment(app); last && *last)
+      failed_way_back = (*last)->outcome == deploy::outcome_name(deploy::Outcome::rollback_failed);
+  const bool waits = !running && (current != committed || failed_way_back);
   AppStatus status;
   status.json = {{"app", app},
                  {"strategy", manifest ? manifest->strategy : "files"},
@@ -236,6 +242,8 @@ base::Result<bool> remove_leftover_data(Session& session, const RemoveOptions& o
   if (!options.data || !release::is_app_name(options.app) || !base::exists(folder + "/data") ||
       base::exists(folder + "/releases"))
     return false;
+  UPD_ASSIGN(const auto lock, base::FileLock::take(session.layout().driver_lock(options.app),
+                                                   base::Milliseconds(0), nullptr));
   UPD_ASSIGN(journal::Journal journal, open_to_write(session));
   const journal::EventDraft event = node_event("app.removed", options.app, {{"data", true}});
   UPD_TRY(journal.record(std::span(&event, 1)));

@@ -13,7 +13,7 @@ using base::Exit;
 
 const std::vector<Exit> kDriverExits = {Exit::done,   Exit::failed,    Exit::usage,
                                         Exit::refused, Exit::rolled_back, Exit::busy,
-                                        Exit::not_fetched, Exit::rollback_failed};
+                                        Exit::not_fetched, Exit::rollback_failed, Exit::damaged};
 
 const std::vector<Verb>& table() {
   static const std::vector<Verb> kVerbs = {

@@ -69,6 +69,7 @@ CREATE TABLE deployments (
   bytes_reused INTEGER NOT NULL,
   updated_us INTEGER NOT NULL
 );
+CREATE INDEX deployments_by_app ON deployments (app, started_us);
 CREATE INDEX deployments_open ON deployments (app) WHERE state <> 'closed';
 
 -- One row for each contents of a version that was ever here: the same version with another digest is

@@ -79,8 +79,6 @@ enum class Code : int {
   privilege,
   strategy_unsupported,
   rollback_floor,
-  // exit 4
-  rolled_back,
   // exit 5
   busy,
   // exit 6

@@ -121,7 +121,7 @@ constexpr std::array kNotificationKeys = {
             "names this notification in the log; required, each once"},
            [](N& n) -> Slot { return &n.name; }},
     Key<N>{{"on", Kind::outcomes, Scope::app, 0, 0,
-            "outcomes that are told: committed, rolled_back, aborted, refused, unchanged, or any"},
+            "outcomes that are told: committed, rolled_back, rollback_failed, aborted, refused, unchanged, or any"},
            [](N& n) -> Slot { return &n.on; }},
     Key<N>{
         {"webhook", Kind::url, Scope::app, 0, 0, "gets the result as a JSON POST; this or command"},
@@ -245,8 +245,8 @@ std::span<const Key<Notification>> notification_keys() {
 }
 
 std::span<const std::string> known_outcomes() {
-  static const std::array<std::string, 6> kOutcomes = {"committed", "rolled_back", "aborted",
-                                                       "refused",   "unchanged",   "any"};
+  static const std::array<std::string, 7> kOutcomes = {
+      "committed", "rolled_back", "rollback_failed", "aborted", "refused", "unchanged", "any"};
   return kOutcomes;
 }
 

@@ -46,14 +46,14 @@ struct Layout {
   std::string incoming(const std::string& name) const { return app(name) + "/incoming"; }
   std::string data(const std::string& name) const { return app(name) + "/data"; }
   // Held by the driver of a deployment. In the runtime folder: it needs no app folder to exist, and
-  // nothing of it has to survive a boot.
-  std::string driver_lock(const std::string& name) const { return runtime + "/" + name + ".driver"; }
+  // nothing of it has to survive a boot. The dot: no app has a name like it.
+  std::string driver_lock(const std::string& name) const { return runtime + "/." + name + ".driver"; }
   std::string trust() const { return etc + "/trust.d"; }
 };
 
 struct Notification {
   std::string name;
-  std::vector<std::string> on = {"rolled_back"};  // outcomes, or "any"
+  std::vector<std::string> on = {"rolled_back", "rollback_failed"};  // outcomes, or "any"
   std::string webhook;                            // https or http URL; this or command
   std::vector<std::string> command;               // gets the result's JSON on its stdin
   base::Milliseconds timeout{10'000};             // of one try

@@ -124,7 +124,7 @@ base::Status floor_allows(const store::AppStore& store, const store::Links& link
 base::Result<DeployResult> rollback(const Context& context, const RollbackRequest& request) {
   UPD_TRY(prepare_root(context.layout));
   Plan plan;
-  UPD_ASSIGN(plan.settings, config::load(context.layout, context.config_file, request.app));
+  plan.settings = settings_or_defaults(context, request.app);
   plan.node_name = plan.settings.node_name;
   UPD_ASSIGN(store::AppStore store,
              store::AppStore::open(context.layout.app(request.app), request.app, false));
@@ -137,7 +137,13 @@ base::Result<DeployResult> rollback(const Context& context, const RollbackReques
   std::vector<journal::ReleaseRow> releases;
   std::optional<journal::AppRow> app;
   if (journal) {
-    UPD_TRY(recover_locked(context, &*journal, request.app));
+    const base::Status ended = recover_locked(context, &*journal, request.app);
+    if (!ended && ended.error().code() != Code::rollback_failed) {
+      context.observer->warning(ended.error().line() + ": going on without the database");
+      journal.reset();
+    }
+  }
+  if (journal) {
     if (auto known = journal->releases(request.app)) releases = std::move(*known);
     if (auto known = journal->app(request.app)) app = std::move(*known);
   }
@@ -180,16 +186,42 @@ DeployResult Engine::run_requested_rollback() {
   if (!status) {
     recorder_.end("failure", {{"message", status.error().line()}}, status.error().line());
     static_cast<void>(fail(std::move(status).error()));
-    plan_.outcome = Outcome::refused;
     return finish();
   }
   recorder_.end("success", std::move(stage_detail_), stage_summary_);
   return run(State::rollback);
 }
 
+// The manifest that the tree is checked against must itself be the one that was signed and installed.
+base::Status Engine::check_identity(const std::string& version) {
+  const auto damaged = [&](const std::string& expected, const std::string& got) {
+    return Error(Code::damaged, "the kept manifest of " + version + " was changed")
+        .expected(expected)
+        .got(got)
+        .hint("apply " + version + " again from its artifact with --allow-downgrade");
+  };
+  UPD_ASSIGN(const base::Digest digest, plan_.store->manifest_digest(version));
+  UPD_ASSIGN(const std::string envelope, plan_.store->envelope(version));
+  UPD_ASSIGN(const trust::Envelope read, trust::parse_envelope(envelope));
+  UPD_ASSIGN(const trust::Statement statement, trust::parse_statement(read.payload));
+  if (statement.manifest_digest != digest)
+    return damaged("manifest " + statement.manifest_digest.hex() + ", which was signed", digest.hex());
+  if (journal_ == nullptr) return base::ok();
+  const auto rows = journal_->releases(recorder_.row().app);
+  if (!rows) return base::ok();
+  bool known = false;
+  for (const journal::ReleaseRow& row : *rows) {
+    if (row.version != version) continue;
+    known = true;
+    if (row.digest == digest.hex()) return base::ok();
+  }
+  return known ? base::Status(damaged("a manifest that was installed here", digest.hex())) : base::ok();
+}
+
 // Re-hashed before anything moves; needs no network.
 base::Status Engine::verify_rollback_target() {
   const std::string& version = recorder_.row().to_version;
+  UPD_TRY(check_identity(version));
   UPD_ASSIGN(const release::Manifest manifest, plan_.store->manifest(version));
   UPD_ASSIGN(const store::TreeReport report,
              store::verify_tree(plan_.store->path(version), manifest, context_.interrupt));

@@ -41,6 +41,9 @@ struct Context {
   journal::Paths journal_paths() const;
 };
 
+// The actor of the recovery that runs at boot, before any service.
+inline constexpr const char* kBootActor = "boot";
+
 struct ApplyRequest {
   std::string source;  // path, URL, or "-"
   Permissions permissions;

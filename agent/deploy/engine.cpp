@@ -97,6 +97,7 @@ DeployResult Engine::finish() {
   DeployResult result;
   if (!plan_.outcome) {
     const bool refused = plan_.error && (plan_.error->exit() == base::Exit::refused ||
+                                         plan_.error->exit() == base::Exit::damaged ||
                                          plan_.error->code() == Code::held);
     plan_.outcome = plan_.committed ? Outcome::committed
                     : refused       ? Outcome::refused
@@ -104,7 +105,11 @@ DeployResult Engine::finish() {
   }
   result.outcome = *plan_.outcome;
   result.reason = plan_.reason;
-  if (!plan_.request.dry_run) {
+  if (plan_.settled) forget_download(false);
+  if (plan_.request.dry_run) {
+    plan_.staging.reset();
+    remove_unused_app_folder();
+  } else {
     base::failpoint::hit("deploy.before_close");
     journal::Json detail = {{"bytes_downloaded", row.bytes_downloaded},
                             {"bytes_reused", row.bytes_reused}};

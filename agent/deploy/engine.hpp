@@ -34,6 +34,9 @@ class Engine {
   base::Status verify_installed_candidate();
   base::Status keep_new_signatures();
   base::Status verify_rollback_target();
+  base::Status check_identity(const std::string& version);
+  base::Status check_user();
+  base::Status check_floor_of_current();
 
   // steps_switch.cpp
   base::Status pre_upgrade();

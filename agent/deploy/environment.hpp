@@ -38,8 +38,8 @@ struct RuntimePlace {
 base::Result<RuntimePlace> prepare_place(store::AppStore& store, const config::Layout& layout,
                                          const std::string& version, const std::string& user);
 
-// "NAME=value", sorted by layer: ours, the release's, the node's, the node's files. A later layer
-// wins, but UPDAGENT_*, TRACEPARENT and *_DIRECTORY are always ours.
+// "NAME=value", sorted by name. Layers: ours, the release's, the node's, the node's files. A later
+// one wins, but UPDAGENT_*, TRACEPARENT and *_DIRECTORY are always ours.
 base::Result<std::vector<std::string>> command_environment(const CommandContext& context,
                                                            const RuntimePlace& place,
                                                            const release::Manifest& manifest,

@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <climits>
 
 #include "agent/base/files.hpp"
 
@@ -44,6 +46,16 @@ std::optional<journal::Journal> open_journal_or_warn(const Context& context,
   context.observer->warning(journal.error().line() +
                             ": going on without it, events wait in " + context.layout.spool());
   return std::nullopt;
+}
+
+config::Settings settings_or_defaults(const Context& context, const std::string& app) {
+  auto settings = config::load(context.layout, context.config_file, app);
+  if (settings) return std::move(*settings);
+  context.observer->warning(settings.error().line() + ", going on with the defaults");
+  config::Settings defaults;
+  std::array<char, HOST_NAME_MAX + 1> host{};
+  if (::gethostname(host.data(), host.size() - 1) == 0) defaults.node_name = host.data();
+  return defaults;
 }
 
 }  // namespace updagent::deploy

@@ -11,6 +11,7 @@
 
 #include "agent/base/child_process.hpp"
 #include "agent/base/files.hpp"
+#include "agent/base/guarded_file.hpp"
 #include "agent/deploy/node.hpp"
 #include "agent/fetch/post.hpp"
 
@@ -47,8 +48,14 @@ base::Status post(const config::Notification& notification, const config::FetchS
   request.timeout = notification.timeout;
   request.credentials = {fetch.ca_file, fetch.client_certificate, fetch.client_key, false, ""};
   if (!notification.bearer_token_file.empty()) {
-    UPD_ASSIGN(request.bearer_token,
-               base::read_file(notification.bearer_token_file, kMaxTokenBytes));
+    base::Guard guard;
+    guard.forbidden = base::kOthersMayReadOrWrite;
+    UPD_ASSIGN(auto token,
+               base::read_guarded_file(notification.bearer_token_file, guard, kMaxTokenBytes));
+    if (!token)
+      return base::Error(base::Code::config_invalid,
+                         "there is no token in '" + notification.bearer_token_file + "'");
+    request.bearer_token = std::move(*token);
     while (!request.bearer_token.empty() && request.bearer_token.back() == '\n')
       request.bearer_token.pop_back();
   }

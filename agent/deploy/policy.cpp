@@ -162,7 +162,8 @@ base::Status check_floor(const release::Manifest& from, const std::string& targe
                                          " has touched")
       .expected("at least " + floor + ", the release's rollback_floor")
       .got(target)
-      .hint("publish a fixed newer version; --force goes back all the same");
+      .hint("publish a fixed newer version; updagent rollback --to " + target +
+            " --force goes back all the same");
 }
 
 std::vector<std::string> describe_plan(const release::Manifest& manifest, const std::string& from,

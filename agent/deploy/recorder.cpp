@@ -67,6 +67,7 @@ base::Status Recorder::begin(State state) {
   const Row& row = row_of(state);
   row_.state = state_name(state);
   stage_ = row.stage.empty() ? nullptr : &row;
+  span_ = row_.root_span_id;
   if (stage_ != nullptr) {
     span_ = journal::new_span_id();
     stage_started_us_ = base::monotonic_now_us();

@@ -21,7 +21,7 @@ constexpr std::size_t kMaxApps = 10'000;  // folders of apps/ that a listing tak
 base::Result<DeployResult> end_open(const Context& context, journal::Journal* journal,
                                     journal::DeploymentRow row) {
   Plan plan;
-  UPD_ASSIGN(plan.settings, config::load(context.layout, context.config_file, row.app));
+  plan.settings = settings_or_defaults(context, row.app);
   plan.node_name = plan.settings.node_name;
   plan.locked = true;
   plan.request.source = "";
@@ -50,23 +50,31 @@ journal::DeploymentRow row_from_links(const std::string& app, const store::AppSt
 }
 
 // Closed with exit 8: a person decides, a restart must not.
-bool waits_for_a_person(journal::Journal* journal, const std::string& app,
-                        const std::string& current) {
+bool waits_for_a_person(journal::Journal* journal, const std::string& app) {
   if (journal == nullptr) return false;
-  const auto releases = journal->releases(app);
-  if (!releases) return false;
-  for (const journal::ReleaseRow& release : *releases) {
-    if (release.version != current) continue;
-    const auto last = journal->deployment(release.trace_id);
-    if (last && *last && (*last)->outcome == outcome_name(Outcome::rollback_failed)) return true;
-  }
-  return false;
+  const auto last = journal->last_deployment(app);
+  return last && *last && (*last)->outcome == outcome_name(Outcome::rollback_failed);
+}
+
+Error person_needed(const std::string& app, const store::Links& links) {
+  const std::string current = links.current.value_or("nothing");
+  const std::string committed = links.committed.value_or("nothing");
+  const std::string hint =
+      current == committed
+          ? "updagent log shows why; apply a good release, or updagent rollback " + app + " --to VERSION"
+          : "apply a newer release, or: updagent rollback " + app + " --to " + committed + " --force";
+  return Error(Code::rollback_failed, "'" + app + "' waits for a person: current is " + current +
+                                          ", committed is " + committed)
+      .hint(hint);
 }
 
 base::Result<std::vector<std::string>> apps_on_disk(const Context& context) {
   if (!base::exists(context.layout.apps())) return std::vector<std::string>();
   UPD_ASSIGN(std::vector<std::string> names, base::list_directory(context.layout.apps(), kMaxApps));
-  std::erase_if(names, [](const std::string& name) { return !release::is_app_name(name); });
+  // after `remove` only data/ is left of an app
+  std::erase_if(names, [&context](const std::string& name) {
+    return !release::is_app_name(name) || !base::exists(context.layout.releases(name));
+  });
   return names;
 }
 
@@ -90,8 +98,12 @@ RecoverReport recover_one(const Context& context, journal::Journal* journal,
   std::optional<journal::DeploymentRow> row;
   if (journal != nullptr) {
     auto found = journal->open_deployment(app);
-    if (!found) return failed(std::move(found).error());
-    row = std::move(*found);
+    if (found) {
+      row = std::move(*found);
+    } else {
+      context.observer->warning(found.error().line() + ": going on without the database");
+      journal = nullptr;
+    }
   }
   if (!row) {
     auto store = store::AppStore::open(context.layout.app(app), app, false);
@@ -104,16 +116,11 @@ RecoverReport recover_one(const Context& context, journal::Journal* journal,
     }
     const auto links = store->links();
     if (!links) return failed(links.error());
+    if (waits_for_a_person(journal, app)) return failed(person_needed(app, *links));
     if (links->current == links->committed) {
       report.what = "nothing to recover";
       return report;
     }
-    if (waits_for_a_person(journal, app, links->current.value_or("")))
-      return failed(Error(Code::rollback_failed, "'" + app + "' waits for a person: current is " +
-                                                     links->current.value_or("nothing") +
-                                                     ", committed is " +
-                                                     links->committed.value_or("nothing"))
-                        .hint("updagent rollback " + app + " --force, or apply a newer release"));
     row = row_from_links(app, *store, *links);
   }
   ended = end_open(context, journal, std::move(*row));
@@ -185,13 +192,8 @@ base::Status recover_locked(const Context& context, journal::Journal* journal,
 base::Result<std::vector<RecoverReport>> recover(const Context& context, const std::string& app,
                                                  base::Milliseconds wait) {
   UPD_TRY(prepare_root(context.layout));
-  auto settings = config::load(context.layout, context.config_file, "");
-  if (!settings) {
-    // a broken node.toml must not leave a half-done deployment behind
-    context.observer->warning(settings.error().line() + ", going on with the defaults");
-    settings = config::Settings();
-  }
-  std::optional<journal::Journal> journal = open_journal_or_warn(context, *settings);
+  const config::Settings settings = settings_or_defaults(context, "");
+  std::optional<journal::Journal> journal = open_journal_or_warn(context, settings);
   std::vector<std::string> apps = {app};
   if (app.empty()) {
     UPD_ASSIGN(apps, apps_on_disk(context));

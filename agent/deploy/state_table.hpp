@@ -74,7 +74,7 @@ std::string_view restart_text(Restart restart);
 // recovery that repeats a state): past this many steps something loops, and it is closed as failed.
 inline constexpr int kMaxSteps = 64;
 
-// The table as Markdown, and the diagram: docs/states.md.
+// The table as Markdown: docs/states.md holds the same text.
 std::string states_markdown();
 
 }  // namespace updagent::deploy

@@ -226,6 +226,8 @@ base::Status Engine::verify() {
   }
   UPD_TRY(check_manifest(*plan_.manifest, plan_.statement, UPDAGENT_VERSION, machine_type()));
   UPD_ASSIGN(plan_.user, user_of(*plan_.manifest));
+  UPD_TRY(check_user());
+  UPD_TRY(check_floor_of_current());
   const release::EntryTable& entries = plan_.manifest->entries;
   add_stage_detail("entries", entries.size());
   add_stage_detail("content_bytes", entries.total_file_bytes());
@@ -239,6 +241,26 @@ base::Status Engine::verify() {
         .got(base::human_bytes(entries.total_file_bytes()))
         .hint("raise [limits] max_release_bytes");
   return plan_.staging->check_space(*plan_.manifest);
+}
+
+// Before anything is switched: the user is there, and is no other name of root.
+base::Status Engine::check_user() {
+  if (plan_.user.empty()) return base::ok();
+  UPD_ASSIGN(const base::Identity identity, base::identity_of_user(plan_.user));
+  if (identity.uid != 0 || plan_.settings.app.allow_root || plan_.settings.app.user) return base::ok();
+  return Error(Code::privilege, "the release wants its commands to run as '" + plan_.user + "'")
+      .expected("an unprivileged user")
+      .got("another name of root (uid 0)")
+      .hint("allow it with [allow] root = true in " + context_.layout.etc + "/apps.d/" +
+            plan_.statement.app + ".toml");
+}
+
+// --allow-downgrade goes below what was committed, not below what the data can bear.
+base::Status Engine::check_floor_of_current() {
+  const auto& current = plan_.known.links.current;
+  if (!current || *current == plan_.statement.version || !plan_.store) return base::ok();
+  const auto manifest = plan_.store->manifest(*current);
+  return manifest ? check_floor(*manifest, plan_.statement.version) : base::ok();
 }
 
 // The very manifest is here already: its tree is checked instead of being fetched again.
@@ -311,6 +333,12 @@ base::Status Engine::stage() {
   add_stage_detail("written_bytes", report.written_bytes);
   add_stage_detail("reused_bytes", report.reused_bytes);
   add_stage_detail("linked_files", report.linked_files);
+  if (!report.damaged_kept.empty()) {
+    add_stage_detail("damaged_kept", report.damaged_kept);
+    observer().warning("damage in a kept release, its file was not taken: " +
+                       report.damaged_kept.front() + " (updagent verify --installed " +
+                       plan_.statement.app + " tells more)");
+  }
   stage_summary_ = std::to_string(plan_.manifest->entries.size()) + " entries, " +
                    base::human_bytes(report.written_bytes) + " written, " +
                    base::human_bytes(report.reused_bytes) + " reused";
@@ -319,6 +347,7 @@ base::Status Engine::stage() {
     plan_.outcome = Outcome::unchanged;
     plan_.reason = "dry_run";
     plan_.staging.reset();
+    remove_unused_app_folder();
     return base::ok();
   }
   if (plan_.store->has(version)) UPD_TRY(plan_.store->remove(version));  // damaged, not in service

@@ -52,6 +52,7 @@ base::Status Engine::roll_back() {
     mark_candidate_failed();
     UPD_TRY(check_way_back(row.to_version, target));
   }
+  recorder_.event("rollback.started", "started", {{"to", target}, {"reason", row.reason}});
   base::failpoint::hit("deploy.before_rollback_link");
   const base::Status moved = plan_.store->set_current(
       target.empty() ? std::nullopt : std::optional<std::string>(target));
@@ -124,6 +125,11 @@ base::Status Engine::prove_previous(const std::string& version) {
   if (!manifest) return rollback_failed(manifest.error());
   const auto user = user_of(*manifest);
   if (!user) return rollback_failed(user.error());
+  if (context_.actor == kBootActor) {
+    // nothing of the app runs this early: what boots afterwards is the release that was good before
+    recorder_.event("probe.passed", "skipped", {{"reason", "not probed during boot"}});
+    return base::ok();
+  }
   const base::Status proved =
       prove_and_watch(*manifest, *user, base::Milliseconds(0), nullptr);
   if (proved) return proved;
@@ -145,7 +151,7 @@ base::Status Engine::cleanup() {
                                          plan_.error->code() == Code::busy);
   forget_download(resumable);
   remove_unused_app_folder();
-  if (plan_.store && plan_.locked) {
+  if (plan_.store && plan_.locked && !plan_.request.dry_run) {
     apply_retention();
     const base::Status swept =
         plan_.store->sweep(plan_.settings.incoming_keep, plan_.settings.incoming_max_bytes,

@@ -1,5 +1,6 @@
 // pre_upgrade, switch, watch, commit: the candidate goes into service and is judged.
 #include <algorithm>
+#include <map>
 
 #include "agent/base/failpoints.hpp"
 #include "agent/base/files.hpp"
@@ -57,10 +58,16 @@ base::Status Engine::prove_and_watch(const release::Manifest& manifest, const st
   context.identity = place.identity;
   context.ca_file = plan_.settings.fetch.ca_file;
   context.interrupt = interrupt;
-  const auto on_result = [this](const health::ProbeResult& result) {
-    // Each change is an event; a probe that stays as it is would only fill the log.
-    if (result.in_a_row != 1) return;
-    recorder_.event(result.healthy ? "probe.passed" : "probe.failed",
+  // Each change is an event; a probe that stays as it is would only fill the log.
+  std::map<std::string, bool> failed_before;
+  const auto on_result = [&](const health::ProbeResult& result) {
+    const auto probe = std::find_if(manifest.probes.begin(), manifest.probes.end(),
+                                    [&](const auto& known) { return known.name == result.probe; });
+    const int enough = probe == manifest.probes.end() || !result.healthy ? 1 : probe->successes;
+    if (result.in_a_row != enough) return;
+    const std::string_view passed = failed_before[result.probe] ? "probe.recovered" : "probe.passed";
+    failed_before[result.probe] = !result.healthy;
+    recorder_.event(result.healthy ? passed : "probe.failed",
                     result.healthy ? "success" : "failure",
                     {{"probe", result.probe}, {"problem", result.problem}, {"output", result.output}},
                     result.duration_us);
@@ -92,6 +99,8 @@ base::Status Engine::commit() {
   const std::string& version = recorder_.row().to_version;
   UPD_ASSIGN(const store::TreeReport report,
              store::verify_tree(plan_.store->path(version), *plan_.manifest, context_.interrupt));
+  recorder_.event("release.verified", report.problems.empty() ? "success" : "failure",
+                  {{"entries", report.entries}, {"problems", report.problems}});
   if (!report.problems.empty())
     return Error(Code::damaged, "the tree of " + version + " changed after it was verified: " +
                                     report.problems.front());

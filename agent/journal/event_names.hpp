@@ -18,7 +18,7 @@ inline constexpr std::array<EventName, 24> kEventNames = {{
     {"stage.started", "intent: written before the first side effect of a stage"},
     {"stage.finished", "result of a stage, with its duration"},
     {"hook.started", "intent: written before a hook is run"},
-    {"hook.finished", "a hook ended: argv, exit status, captured output"},
+    {"hook.finished", "a hook ended: exit status, captured output"},
     {"probe.passed", "a probe passed as often as it had to"},
     {"probe.failed", "a probe did not pass: what was expected and what came"},
     {"probe.recovered", "a probe passes again after it had failed"},

@@ -122,6 +122,8 @@ class Journal {
   base::Result<std::optional<DeploymentRow>> open_deployment(const std::string& app);
   // By trace id, or by a prefix of it that is unique.
   base::Result<std::optional<DeploymentRow>> deployment(const std::string& trace_id);
+  // The newest of the app, open or closed.
+  base::Result<std::optional<DeploymentRow>> last_deployment(const std::string& app);
   base::Result<std::vector<std::string>> apps_with_open_deployment();
   base::Result<std::vector<ReleaseRow>> releases(const std::string& app);
   base::Result<std::optional<AppRow>> app(const std::string& app);

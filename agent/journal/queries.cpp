@@ -205,6 +205,15 @@ Result<std::optional<DeploymentRow>> Journal::deployment(const std::string& trac
   return read_one_row<DeploymentRow>(std::move(one));
 }
 
+Result<std::optional<DeploymentRow>> Journal::last_deployment(const std::string& app) {
+  UPD_ASSIGN(Statement newest,
+             impl_->database.prepare("SELECT " + column_list<DeploymentRow>() +
+                                     " FROM deployments WHERE app = ?"
+                                     " ORDER BY started_us DESC LIMIT 1"));
+  newest.bind(1, std::string_view(app));
+  return read_one_row<DeploymentRow>(std::move(newest));
+}
+
 Result<std::vector<std::string>> Journal::apps_with_open_deployment() {
   UPD_ASSIGN(Statement open, impl_->database.prepare("SELECT DISTINCT app FROM deployments "
                                                      "WHERE state <> 'closed' ORDER BY app"));
