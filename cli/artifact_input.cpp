@@ -20,7 +20,8 @@ base::Result<std::unique_ptr<ArtifactInput>> ArtifactInput::open(Session& sessio
   std::unique_ptr<ArtifactInput> input(new ArtifactInput);
   if (fetch::is_url(source)) {
     const char* base_folder = ::getenv("TMPDIR");
-    input->temporary_ = std::string(base_folder != nullptr ? base_folder : "/tmp") + "/updagent-XXXXXX";
+    input->temporary_ =
+        std::string(base_folder != nullptr ? base_folder : "/tmp") + "/updagent-XXXXXX";
     if (::mkdtemp(input->temporary_.data()) == nullptr)
       return base::system_error(errno, "cannot make a temporary folder");
     UPD_ASSIGN(const config::Settings settings, session.settings());
@@ -30,7 +31,8 @@ base::Result<std::unique_ptr<ArtifactInput>> ArtifactInput::open(Session& sessio
     request.limits.give_up_after = base::Milliseconds(60'000);  // a person waits for the answer
     request.limits.max_bytes = settings.fetch.max_artifact_bytes;
     request.credentials = {settings.fetch.ca_file, settings.fetch.client_certificate,
-                           settings.fetch.client_key, settings.fetch.netrc, settings.fetch.netrc_file};
+                           settings.fetch.client_key, settings.fetch.netrc,
+                           settings.fetch.netrc_file};
     request.interrupt = session.interrupt();
     UPD_ASSIGN(fetch::Fetched fetched, fetch::fetch(request));
     input->file_ = std::move(fetched.file);
@@ -43,7 +45,8 @@ base::Result<std::unique_ptr<ArtifactInput>> ArtifactInput::open(Session& sessio
           .hint("give a file, an http(s) or file URL, or - for standard input");
     input->file_ = std::move(*opened);
   }
-  input->source_ = std::make_unique<release::FdSource>(input->file_.get(), fetch::is_url(source) ? fetch::redacted_url(source) : source);
+  input->source_ = std::make_unique<release::FdSource>(
+      input->file_.get(), fetch::is_url(source) ? fetch::redacted_url(source) : source);
   input->reader_ = std::make_unique<release::ArtifactReader>(*input->source_, session.interrupt());
   return input;
 }

@@ -15,7 +15,8 @@ namespace updagent::cli {
 class ArtifactInput {
  public:
   // A URL is fetched into a private temporary folder, which goes with this object.
-  static base::Result<std::unique_ptr<ArtifactInput>> open(Session& session, const std::string& source);
+  static base::Result<std::unique_ptr<ArtifactInput>> open(Session& session,
+                                                           const std::string& source);
   ~ArtifactInput();
   ArtifactInput(const ArtifactInput&) = delete;
   ArtifactInput& operator=(const ArtifactInput&) = delete;

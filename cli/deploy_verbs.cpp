@@ -50,7 +50,8 @@ std::string headline(Session& session, const deploy::DeployResult& result) {
         return session.good("rolled back") + "  " + result.app + " to " + result.to + " (was " +
                result.from + ")" + trace;
       return session.bad("ROLLED BACK") + "  " + what + " was not good: " +
-             (result.from.empty() ? "nothing is current" : result.from + " is current again") + trace;
+             (result.from.empty() ? "nothing is current" : result.from + " is current again") +
+             trace;
     case deploy::Outcome::rollback_failed:
       return session.bad("A PERSON IS NEEDED") + "  " + what + trace;
     case deploy::Outcome::refused:
@@ -195,31 +196,51 @@ base::Exit run_recover(Session& session, const RecoverOptions& options) {
 
 Run setup_apply(CLI::App& command) {
   const auto options = std::make_shared<ApplyOptions>();
-  command.add_option("SOURCE", options->source, "artifact: a file, an http(s) or file URL, or - for standard input")->required();
+  command
+      .add_option("SOURCE", options->source,
+                  "artifact: a file, an http(s) or file URL, or - for standard input")
+      ->required();
   command.add_option("--app", options->app, "refuse a release of any other app")->type_name("NAME");
-  command.add_flag("--dry-run", options->dry_run, "fetch, verify and unpack into a throw-away place, say what would happen");
-  command.add_flag("--allow-downgrade", options->allow_downgrade, "accept a version below the highest committed one");
+  command.add_flag("--dry-run", options->dry_run,
+                   "fetch, verify and unpack into a throw-away place, say what would happen");
+  command.add_flag("--allow-downgrade", options->allow_downgrade,
+                   "accept a version below the highest committed one");
   command.add_flag("--retry", options->retry, "try a release again that was rolled back here");
-  command.add_option("--wait", options->wait, "wait for a running deployment of the same app")->type_name("DURATION")->check(kDurationText);
-  command.add_option("--expect-sha256", options->sha256, "refuse any other file (digest of the artifact as a file)")->type_name("HEX");
+  command.add_option("--wait", options->wait, "wait for a running deployment of the same app")
+      ->type_name("DURATION")
+      ->check(kDurationText);
+  command
+      .add_option("--expect-sha256", options->sha256,
+                  "refuse any other file (digest of the artifact as a file)")
+      ->type_name("HEX");
   return [options](Session& session) { return run_apply(session, *options); };
 }
 
 Run setup_rollback(CLI::App& command) {
   const auto options = std::make_shared<RollbackOptions>();
   command.add_option("APP", options->app, "the app")->required();
-  command.add_option("--to", options->to, "a kept release (default: the good one before the current)")->type_name("VERSION");
-  command.add_flag("--force", options->force, "also past a rollback_floor, or to a release that was never committed");
-  command.add_option("--wait", options->wait, "wait for a running deployment of the same app")->type_name("DURATION")->check(kDurationText);
+  command
+      .add_option("--to", options->to, "a kept release (default: the good one before the current)")
+      ->type_name("VERSION");
+  command.add_flag("--force", options->force,
+                   "also past a rollback_floor, or to a release that was never committed");
+  command.add_option("--wait", options->wait, "wait for a running deployment of the same app")
+      ->type_name("DURATION")
+      ->check(kDurationText);
   return [options](Session& session) { return run_rollback(session, *options); };
 }
 
 Run setup_recover(CLI::App& command) {
   const auto options = std::make_shared<RecoverOptions>();
   command.add_option("APP", options->app, "only this app");
-  command.add_option("--as", options->actor, "who asks, for the log")->type_name("NAME")->check(CLI::IsMember({"guardian", "boot"}));
-  command.add_option("--wait", options->wait, "wait for a running deployment")->type_name("DURATION")->check(kDurationText);
-  command.add_flag("--rebuild", options->rebuild, "make a new database from the trees; the damaged one is kept aside");
+  command.add_option("--as", options->actor, "who asks, for the log")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"guardian", "boot"}));
+  command.add_option("--wait", options->wait, "wait for a running deployment")
+      ->type_name("DURATION")
+      ->check(kDurationText);
+  command.add_flag("--rebuild", options->rebuild,
+                   "make a new database from the trees; the damaged one is kept aside");
   return [options](Session& session) { return run_recover(session, *options); };
 }
 

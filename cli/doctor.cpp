@@ -34,16 +34,20 @@ struct Finding {
 
 std::string_view health_word(Health health) {
   switch (health) {
-    case Health::good: return "ok";
-    case Health::limited: return "limited";
-    case Health::broken: return "broken";
+    case Health::good:
+      return "ok";
+    case Health::limited:
+      return "limited";
+    case Health::broken:
+      return "broken";
   }
   return "";
 }
 
 // The folder itself or the nearest one above it that exists: where it would be made.
 std::string existing_part(std::string path) {
-  while (path.size() > 1 && !base::exists(path)) path.resize(std::max<std::size_t>(1, path.find_last_of('/')));
+  while (path.size() > 1 && !base::exists(path))
+    path.resize(std::max<std::size_t>(1, path.find_last_of('/')));
   return path;
 }
 
@@ -52,7 +56,8 @@ Finding check_kernel() {
   ::uname(&about);
   const std::string release = about.release;
   const auto beneath = base::open_directory("/");
-  const bool openat2 = beneath && base::open_beneath(beneath->get(), "proc", O_PATH | O_DIRECTORY).has_value();
+  const bool openat2 =
+      beneath && base::open_beneath(beneath->get(), "proc", O_PATH | O_DIRECTORY).has_value();
   if (!openat2)
     return {"kernel", Health::broken, "Linux " + release + " without openat2(2)",
             "Linux 5.6 or newer is needed; in a container, its seccomp profile must allow openat2"};
@@ -75,18 +80,27 @@ bool can_reflink(const std::string& folder) {
 }
 
 std::string file_system_name(const std::string& path) {
-  struct statfs about {};
+  struct statfs about{};
   if (::statfs(path.c_str(), &about) != 0) return "unknown";
   switch (static_cast<unsigned long>(about.f_type)) {
-    case EXT4_SUPER_MAGIC: return "ext4";
-    case BTRFS_SUPER_MAGIC: return "btrfs";
-    case 0x58465342UL: return "xfs";  // XFS_SUPER_MAGIC, not in linux/magic.h of Debian 12
-    case TMPFS_MAGIC: return "tmpfs";
-    case OVERLAYFS_SUPER_MAGIC: return "overlayfs";
-    case NFS_SUPER_MAGIC: return "nfs";
-    default: return "0x" + base::to_hex(std::vector<std::uint8_t>{
-                               static_cast<std::uint8_t>(about.f_type >> 24), static_cast<std::uint8_t>(about.f_type >> 16),
-                               static_cast<std::uint8_t>(about.f_type >> 8), static_cast<std::uint8_t>(about.f_type)});
+    case EXT4_SUPER_MAGIC:
+      return "ext4";
+    case BTRFS_SUPER_MAGIC:
+      return "btrfs";
+    case 0x58465342UL:
+      return "xfs";  // XFS_SUPER_MAGIC, not in linux/magic.h of Debian 12
+    case TMPFS_MAGIC:
+      return "tmpfs";
+    case OVERLAYFS_SUPER_MAGIC:
+      return "overlayfs";
+    case NFS_SUPER_MAGIC:
+      return "nfs";
+    default:
+      return "0x" +
+             base::to_hex(std::vector<std::uint8_t>{static_cast<std::uint8_t>(about.f_type >> 24),
+                                                    static_cast<std::uint8_t>(about.f_type >> 16),
+                                                    static_cast<std::uint8_t>(about.f_type >> 8),
+                                                    static_cast<std::uint8_t>(about.f_type)});
   }
 }
 
@@ -94,23 +108,30 @@ Finding check_file_system(Session& session) {
   const std::string path = existing_part(session.layout().state);
   const std::string name = file_system_name(path);
   if (name == "nfs" || name == "overlayfs" || name == "tmpfs")
-    return {"file system", Health::limited, name + " under " + path,
-            name == "tmpfs" ? "releases on tmpfs are gone after a boot: use a disk"
-                            : "durability of rename and locks is weaker here: use a local disk (ext4, xfs, btrfs)"};
+    return {
+        "file system", Health::limited, name + " under " + path,
+        name == "tmpfs"
+            ? "releases on tmpfs are gone after a boot: use a disk"
+            : "durability of rename and locks is weaker here: use a local disk (ext4, xfs, btrfs)"};
   return {"file system", Health::good,
-          name + (can_reflink(path) ? ", unchanged files are shared by reflink" : ", unchanged files are shared by hard link"), ""};
+          name + (can_reflink(path) ? ", unchanged files are shared by reflink"
+                                    : ", unchanged files are shared by hard link"),
+          ""};
 }
 
 Finding check_disk(Session& session) {
   const std::string path = existing_part(session.layout().state);
-  struct statvfs about {};
-  if (::statvfs(path.c_str(), &about) != 0) return {"disk", Health::broken, "statvfs fails on " + path, "look at the mount"};
+  struct statvfs about{};
+  if (::statvfs(path.c_str(), &about) != 0)
+    return {"disk", Health::broken, "statvfs fails on " + path, "look at the mount"};
   const std::uint64_t free_bytes = about.f_bavail * about.f_frsize;
-  const std::string found = base::human_bytes(free_bytes) + " and " + std::to_string(about.f_favail) + " inodes free";
+  const std::string found =
+      base::human_bytes(free_bytes) + " and " + std::to_string(about.f_favail) + " inodes free";
   constexpr std::uint64_t kLittle = 1ULL << 30;
   const bool few_inodes = about.f_files > 0 && about.f_favail < 10'000;
   if (free_bytes < kLittle || few_inodes)
-    return {"disk", Health::limited, found, "a release needs room beside the current one: free some, or lower [retention] keep"};
+    return {"disk", Health::limited, found,
+            "a release needs room beside the current one: free some, or lower [retention] keep"};
   return {"disk", Health::good, found, ""};
 }
 
@@ -119,16 +140,21 @@ Finding check_clock() {
   const int state = ::adjtimex(&about);
   constexpr std::int64_t kThisSoftwareWasWritten = 1'767'225'600'000'000;  // 2026-01-01
   if (base::wall_now_us() < kThisSoftwareWasWritten)
-    return {"clock", Health::broken, base::format_rfc3339(base::wall_now_us()) + " is in the past", "set the clock; TLS and the log need it"};
+    return {"clock", Health::broken, base::format_rfc3339(base::wall_now_us()) + " is in the past",
+            "set the clock; TLS and the log need it"};
   if (state == TIME_ERROR || (about.status & STA_UNSYNC) != 0)
-    return {"clock", Health::limited, "not synchronised", "run an NTP client (systemd-timesyncd, chrony): log times of several nodes won't line up"};
+    return {
+        "clock", Health::limited, "not synchronised",
+        "run an NTP client (systemd-timesyncd, chrony): log times of several nodes won't line up"};
   return {"clock", Health::good, "synchronised", ""};
 }
 
 Finding check_configuration(Session& session) {
   const auto settings = session.settings();
-  if (!settings) return {"configuration", Health::broken, settings.error().line(), settings.error().hint()};
-  std::string found = settings->sources.empty() ? "defaults (no node.toml)" : base::join(settings->sources, ", ");
+  if (!settings)
+    return {"configuration", Health::broken, settings.error().line(), settings.error().hint()};
+  std::string found =
+      settings->sources.empty() ? "defaults (no node.toml)" : base::join(settings->sources, ", ");
   return {"configuration", Health::good, found + ", node name " + settings->node_name, ""};
 }
 
@@ -144,16 +170,20 @@ Finding check_keys(Session& session) {
   const std::string found = std::to_string(trust->keys.size()) + " trusted for every app, " +
                             std::to_string(threshold) + " must sign";
   if (trust->keys.size() < static_cast<std::size_t>(threshold))
-    return {"keys", Health::limited, found, "updagent trust add KEY.pub (nothing can be installed with fewer than " + std::to_string(threshold) + ")"};
+    return {"keys", Health::limited, found,
+            "updagent trust add KEY.pub (nothing can be installed with fewer than " +
+                std::to_string(threshold) + ")"};
   return {"keys", Health::good, found, ""};
 }
 
 Finding check_user(Session& session) {
   const auto settings = session.settings();
   if (::geteuid() != 0)
-    return {"user", Health::limited, "not root: hooks and probes run as " + base::own_identity().user,
+    return {"user", Health::limited,
+            "not root: hooks and probes run as " + base::own_identity().user,
             "as root they run as an unprivileged user of their own"};
-  const std::string name = settings ? settings->app.user.value_or(settings->app.default_user) : "nobody";
+  const std::string name =
+      settings ? settings->app.user.value_or(settings->app.default_user) : "nobody";
   const auto identity = base::identity_of_user(name);
   if (!identity) return {"user", Health::broken, identity.error().line(), identity.error().hint()};
   return {"user", Health::good, "hooks and probes run as " + name, ""};
@@ -169,7 +199,9 @@ Finding check_journal(Session& session) {
                            ? base::list_directory(session.layout().spool(), 100'000)
                            : base::Result<std::vector<std::string>>(std::vector<std::string>());
   if (waiting && !waiting->empty())
-    return {"journal", Health::limited, std::to_string(waiting->size()) + " files of events wait to be imported", "updagent recover"};
+    return {"journal", Health::limited,
+            std::to_string(waiting->size()) + " files of events wait to be imported",
+            "updagent recover"};
   return {"journal", Health::good, std::to_string(head->count) + " events", ""};
 }
 
@@ -178,17 +210,21 @@ Finding check_audit_group(Session& session) {
   if (!settings || settings->audit_group.empty())
     return {"audit group", Health::good, "none: only root reads the log", ""};
   if (::getgrnam(settings->audit_group.c_str()) == nullptr)
-    return {"audit group", Health::broken, "there is no group '" + settings->audit_group + "'", "groupadd " + settings->audit_group};
+    return {"audit group", Health::broken, "there is no group '" + settings->audit_group + "'",
+            "groupadd " + settings->audit_group};
   return {"audit group", Health::good, settings->audit_group + " reads the log", ""};
 }
 
 Finding check_boot(Session& session) {
   if (session.layout().explicit_root)
-    return {"boot", Health::limited, "a root folder of its own: nothing runs at boot for it", "updagent --root " + session.layout().state + " recover, from a unit of yours"};
+    return {"boot", Health::limited, "a root folder of its own: nothing runs at boot for it",
+            "updagent --root " + session.layout().state + " recover, from a unit of yours"};
   if (!base::exists("/run/systemd/system"))
-    return {"boot", Health::limited, "systemd is not PID 1", "have your init run: updagent recover --as boot, before what runs from releases"};
+    return {"boot", Health::limited, "systemd is not PID 1",
+            "have your init run: updagent recover --as boot, before what runs from releases"};
   if (!base::exists("/etc/systemd/system/basic.target.wants/updagent-recover.service"))
-    return {"boot", Health::limited, "updagent-recover.service is not enabled", "systemctl enable updagent-recover.service"};
+    return {"boot", Health::limited, "updagent-recover.service is not enabled",
+            "systemctl enable updagent-recover.service"};
   return {"boot", Health::good, "updagent-recover.service is enabled", ""};
 }
 
@@ -199,24 +235,39 @@ Finding check_left_open(Session& session) {
   if (!open) return {"deployments", Health::broken, open.error().line(), open.error().hint()};
   for (const std::string& app : *open)
     if (!driver_runs(session, app))
-      return {"deployments", Health::broken, "one of '" + app + "' was left open", "updagent recover " + app};
-  return {"deployments", Health::good, open->empty() ? "none is open" : std::to_string(open->size()) + " running", ""};
+      return {"deployments", Health::broken, "one of '" + app + "' was left open",
+              "updagent recover " + app};
+  return {"deployments", Health::good,
+          open->empty() ? "none is open" : std::to_string(open->size()) + " running", ""};
 }
 
 base::Exit run_doctor(Session& session) {
-  std::vector<Finding> findings = {
-      check_kernel(),          check_root(session),  check_file_system(session), check_disk(session),
-      check_clock(),           check_configuration(session), check_keys(session), check_user(session),
-      check_journal(session),  check_audit_group(session),   check_left_open(session), check_boot(session)};
+  std::vector<Finding> findings = {check_kernel(),
+                                   check_root(session),
+                                   check_file_system(session),
+                                   check_disk(session),
+                                   check_clock(),
+                                   check_configuration(session),
+                                   check_keys(session),
+                                   check_user(session),
+                                   check_journal(session),
+                                   check_audit_group(session),
+                                   check_left_open(session),
+                                   check_boot(session)};
   Json list = Json::array();
   for (const Finding& finding : findings) {
-    list.push_back({{"check", finding.what}, {"health", health_word(finding.health)}, {"found", finding.found}, {"mend", finding.mend}});
+    list.push_back({{"check", finding.what},
+                    {"health", health_word(finding.health)},
+                    {"found", finding.found},
+                    {"mend", finding.mend}});
     std::string name = finding.what;
     name.resize(14, ' ');
     std::string word(health_word(finding.health));
     word.resize(8, ' ');
-    session.print(name + (finding.health == Health::good ? session.good(word) : session.bad(word)) + " " + base::printable(finding.found));
-    if (!finding.mend.empty()) session.print(std::string(23, ' ') + "-> " + base::printable(finding.mend));
+    session.print(name + (finding.health == Health::good ? session.good(word) : session.bad(word)) +
+                  " " + base::printable(finding.found));
+    if (!finding.mend.empty())
+      session.print(std::string(23, ' ') + "-> " + base::printable(finding.mend));
   }
   const bool broken = std::any_of(findings.begin(), findings.end(), [](const Finding& finding) {
     return finding.health == Health::broken;
@@ -227,6 +278,8 @@ base::Exit run_doctor(Session& session) {
 
 }  // namespace
 
-Run setup_doctor(CLI::App&) { return &run_doctor; }
+Run setup_doctor(CLI::App&) {
+  return &run_doctor;
+}
 
 }  // namespace updagent::cli

@@ -54,13 +54,14 @@ std::string event_line(const Session& session, const journal::Event& event) {
   if (event.status == "success") status = session.good(status);
   std::string message;
   for (const char* key : {"outcome", "reason", "hook", "probe", "result", "message", "problem"})
-    if (const auto found = event.detail.find(key); found != event.detail.end() && found->is_string() &&
+    if (const auto found = event.detail.find(key); found != event.detail.end() &&
+                                                   found->is_string() &&
                                                    !found->get_ref<const std::string&>().empty())
       message += (message.empty() ? "" : ", ") + found->get<std::string>();
-  return session.dim(when.substr(0, 10) + " " + when.substr(11, 12)) + "  " + column(event.app, 10) + " " +
-         column(event.event, 20) + " " + column(event.stage, 12) + status +
-         column(event.duration_us < 0 ? "" : base::human_duration(event.duration_us), 9) + " " +
-         column(versions, 16) + " " + session.dim(event.trace_id.substr(0, 8)) + "  " +
+  return session.dim(when.substr(0, 10) + " " + when.substr(11, 12)) + "  " +
+         column(event.app, 10) + " " + column(event.event, 20) + " " + column(event.stage, 12) +
+         status + column(event.duration_us < 0 ? "" : base::human_duration(event.duration_us), 9) +
+         " " + column(versions, 16) + " " + session.dim(event.trace_id.substr(0, 8)) + "  " +
          base::printable(message);
 }
 
@@ -73,7 +74,9 @@ Exit run_query(Session& session, LogOptions& options) {
   const base::Status read = journal->query(options.filter, [&](const journal::Event& event) {
     ++count;
     if (session.json()) {
-      session.raw(journal::to_json(event).dump(-1, ' ', false, journal::Json::error_handler_t::replace) + "\n");
+      session.raw(
+          journal::to_json(event).dump(-1, ' ', false, journal::Json::error_handler_t::replace) +
+          "\n");
     } else {
       session.print(event_line(session, event));
     }
@@ -98,10 +101,12 @@ Exit run_export(Session& session, LogOptions& options) {
     return true;
   });
   if (!read) return session.fail(read.error());
-  // The head goes out with the events: kept elsewhere, it proves that nothing was changed before it.
+  // The head goes out with the events: kept elsewhere, it proves that nothing was changed before
+  // it.
   const auto head = journal->head();
   if (!head) return session.fail(head.error());
-  session.raw(Json{{"audit_head", {{"count", head->count}, {"hash", head->hash.hex()}}}}.dump() + "\n");
+  session.raw(Json{{"audit_head", {{"count", head->count}, {"hash", head->hash.hex()}}}}.dump() +
+              "\n");
   return Exit::done;
 }
 
@@ -121,23 +126,24 @@ Exit run_show(Session& session, const LogOptions& options) {
     return event.trace_id != events.front().trace_id;
   });
   if (several)
-    return session.fail(Error(Code::usage, "more than one trace begins with '" + options.trace + "'")
-                            .hint("give more digits"));
+    return session.fail(
+        Error(Code::usage, "more than one trace begins with '" + options.trace + "'")
+            .hint("give more digits"));
   if (events.empty())
     return session.fail(Error(Code::not_found, "the log has no trace '" + options.trace + "'")
                             .hint("updagent log lists the traces"));
   const auto row = journal->deployment(events.front().trace_id);
   Json document = {{"trace_id", events.front().trace_id}, {"deployment", nullptr}};
   if (row && *row)
-    document["deployment"] = {{"app", (*row)->app}, {"kind", (*row)->kind}, {"from", (*row)->from_version},
-                              {"to", (*row)->to_version}, {"source", (*row)->source}, {"actor", (*row)->actor},
-                              {"state", (*row)->state}, {"outcome", (*row)->outcome}, {"reason", (*row)->reason}};
+    document["deployment"] = {
+        {"app", (*row)->app},       {"kind", (*row)->kind},       {"from", (*row)->from_version},
+        {"to", (*row)->to_version}, {"source", (*row)->source},   {"actor", (*row)->actor},
+        {"state", (*row)->state},   {"outcome", (*row)->outcome}, {"reason", (*row)->reason}};
   Json list = Json::array();
   for (const journal::Event& event : events) list.push_back(Json(journal::to_json(event)));
   document["events"] = list;
   session.document(document);
-  for (const std::string& line :
-       draw_timeline(session, events, row && *row ? &**row : nullptr))
+  for (const std::string& line : draw_timeline(session, events, row && *row ? &**row : nullptr))
     session.print(line);
   return Exit::done;
 }
@@ -146,10 +152,14 @@ base::Result<std::optional<journal::HeadProof>> parse_head(const std::string& te
   if (text.empty()) return std::optional<journal::HeadProof>();
   const std::size_t colon = text.find(':');
   const auto count = base::parse_u64(std::string_view(text).substr(0, colon));
-  const auto hash = colon == std::string::npos ? std::nullopt : base::Digest::from_hex(text.substr(colon + 1));
+  const auto hash =
+      colon == std::string::npos ? std::nullopt : base::Digest::from_hex(text.substr(colon + 1));
   if (!count || !hash || *count > INT64_MAX)
-    return Error(Code::usage, "--head is wrong").expected("COUNT:HASH, as log verify prints it").got("'" + text + "'");
-  return std::optional<journal::HeadProof>(journal::HeadProof{static_cast<std::int64_t>(*count), *hash});
+    return Error(Code::usage, "--head is wrong")
+        .expected("COUNT:HASH, as log verify prints it")
+        .got("'" + text + "'");
+  return std::optional<journal::HeadProof>(
+      journal::HeadProof{static_cast<std::int64_t>(*count), *hash});
 }
 
 Exit run_verify(Session& session, const LogOptions& options) {
@@ -160,18 +170,24 @@ Exit run_verify(Session& session, const LogOptions& options) {
   const auto report = journal->verify(*known);
   if (!report) return session.fail(report.error());
   const std::string head = std::to_string(report->head.count) + ":" + report->head.hash.hex();
-  const Json document = {{"intact", report->problem.empty()}, {"events", report->events},
-                         {"first_event", report->first_event}, {"head", head}, {"notes", report->notes}};
+  const Json document = {{"intact", report->problem.empty()},
+                         {"events", report->events},
+                         {"first_event", report->first_event},
+                         {"head", head},
+                         {"notes", report->notes}};
   if (!report->problem.empty())
-    return session.fail(Error(Code::damaged, "the audit log was changed: " + report->problem)
-                            .hint("keep a copy of " + session.layout().database() + " before anything else"),
-                        document);
+    return session.fail(
+        Error(Code::damaged, "the audit log was changed: " + report->problem)
+            .hint("keep a copy of " + session.layout().database() + " before anything else"),
+        document);
   session.document(document);
   session.print(session.good("intact") + "  " + std::to_string(report->events) + " events, from " +
                 std::to_string(report->first_event) + " on");
   session.print("head    " + head);
   for (const std::string& note : report->notes) session.print("note    " + note);
-  session.print(session.dim("keep the head elsewhere: log verify --head proves later that nothing before it was changed"));
+  session.print(
+      session.dim("keep the head elsewhere: log verify --head proves later that nothing before it "
+                  "was changed"));
   return Exit::done;
 }
 
@@ -190,9 +206,17 @@ Exit run_prune(Session& session, const LogOptions& options) {
 
 void add_filters(CLI::App& command, LogOptions& options) {
   command.add_option("--app", options.filter.app, "only this app")->type_name("APP");
-  command.add_option("--trace", options.filter.trace, "only this trace (its first 6 digits are enough)")->type_name("ID");
-  command.add_option("--stage", options.filter.stage, "fetch, verify, stage, pre_upgrade, switch, watch, commit, rollback, cleanup")->type_name("STAGE");
-  command.add_option("--status", options.filter.status, "started, success, failure or skipped")->type_name("S")->check(CLI::IsMember({"started", "success", "failure", "skipped"}));
+  command
+      .add_option("--trace", options.filter.trace,
+                  "only this trace (its first 6 digits are enough)")
+      ->type_name("ID");
+  command
+      .add_option("--stage", options.filter.stage,
+                  "fetch, verify, stage, pre_upgrade, switch, watch, commit, rollback, cleanup")
+      ->type_name("STAGE");
+  command.add_option("--status", options.filter.status, "started, success, failure or skipped")
+      ->type_name("S")
+      ->check(CLI::IsMember({"started", "success", "failure", "skipped"}));
   command.add_option("--since", options.since, "2h (ago), a date, or RFC 3339")->type_name("TIME");
   command.add_option("--until", options.until, "as --since")->type_name("TIME");
 }
@@ -202,17 +226,27 @@ void add_filters(CLI::App& command, LogOptions& options) {
 Run setup_log(CLI::App& command) {
   const auto options = std::make_shared<LogOptions>();
   add_filters(command, *options);
-  command.add_option("--limit", options->limit, "the newest N events (0: all)")->type_name("N")->check(CLI::Range(0, 1'000'000'000));
-  CLI::App* show = command.add_subcommand("show", "one deployment as a timeline, with the reason of its end");
-  show->add_option("TRACE", options->trace, "trace id, or its first digits (6 at least)")->required()->check([](const std::string& text) {
-    return text.size() >= 6 ? "" : "expected at least the first 6 digits of a trace id";
-  });
+  command.add_option("--limit", options->limit, "the newest N events (0: all)")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1'000'000'000));
+  CLI::App* show =
+      command.add_subcommand("show", "one deployment as a timeline, with the reason of its end");
+  show->add_option("TRACE", options->trace, "trace id, or its first digits (6 at least)")
+      ->required()
+      ->check([](const std::string& text) {
+        return text.size() >= 6 ? "" : "expected at least the first 6 digits of a trace id";
+      });
   CLI::App* verify = command.add_subcommand("verify", "check the whole chain of hashes");
-  verify->add_option("--head", options->head, "a head that was kept elsewhere")->type_name("COUNT:HASH");
-  CLI::App* exported = command.add_subcommand("export", "all events as JSON Lines, with their hashes, then the head");
+  verify->add_option("--head", options->head, "a head that was kept elsewhere")
+      ->type_name("COUNT:HASH");
+  CLI::App* exported = command.add_subcommand(
+      "export", "all events as JSON Lines, with their hashes, then the head");
   add_filters(*exported, *options);
-  CLI::App* prune = command.add_subcommand("prune", "remove old events, leaving a checkpoint in the chain");
-  prune->add_option("--before", options->before, "2h (ago), a date, or RFC 3339")->type_name("TIME")->required();
+  CLI::App* prune =
+      command.add_subcommand("prune", "remove old events, leaving a checkpoint in the chain");
+  prune->add_option("--before", options->before, "2h (ago), a date, or RFC 3339")
+      ->type_name("TIME")
+      ->required();
   for (CLI::App* sub : {show, verify, exported, prune}) sub->fallthrough();
   return [=](Session& session) {
     if (show->parsed()) return run_show(session, *options);

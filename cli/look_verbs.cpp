@@ -41,18 +41,24 @@ Json command_json(const std::optional<release::Command>& command) {
 
 std::string_view probe_type(release::ProbeType type) {
   switch (type) {
-    case release::ProbeType::exec: return "exec";
-    case release::ProbeType::http: return "http";
-    case release::ProbeType::tcp: return "tcp";
+    case release::ProbeType::exec:
+      return "exec";
+    case release::ProbeType::http:
+      return "http";
+    case release::ProbeType::tcp:
+      return "tcp";
   }
   return "";
 }
 
 std::string probe_target(const release::Probe& probe) {
   switch (probe.type) {
-    case release::ProbeType::exec: return base::join(probe.command.argv, " ");
-    case release::ProbeType::http: return probe.url;
-    case release::ProbeType::tcp: return probe.address;
+    case release::ProbeType::exec:
+      return base::join(probe.command.argv, " ");
+    case release::ProbeType::http:
+      return probe.url;
+    case release::ProbeType::tcp:
+      return probe.address;
   }
   return "";
 }
@@ -60,24 +66,32 @@ std::string probe_target(const release::Probe& probe) {
 Json manifest_json(const release::Manifest& manifest) {
   Json probes = Json::array();
   for (const release::Probe& probe : manifest.probes)
-    probes.push_back({{"name", probe.name}, {"type", probe_type(probe.type)}, {"target", probe_target(probe)},
-                      {"interval", base::format_duration(probe.interval)}, {"failures", probe.failures}});
+    probes.push_back({{"name", probe.name},
+                      {"type", probe_type(probe.type)},
+                      {"target", probe_target(probe)},
+                      {"interval", base::format_duration(probe.interval)},
+                      {"failures", probe.failures}});
   return {{"app", manifest.app},
           {"version", manifest.version.text()},
           {"created", base::format_rfc3339(manifest.created * 1'000'000)},
-          {"source", {{"revision", manifest.source_revision}, {"repository", manifest.source_repository}}},
+          {"source",
+           {{"revision", manifest.source_revision}, {"repository", manifest.source_repository}}},
           {"builder", manifest.builder},
           {"strategy", manifest.strategy},
           {"user", manifest.user},
-          {"hooks", {{"pre_upgrade", command_json(manifest.hooks.pre_upgrade)},
-                     {"post_switch", command_json(manifest.hooks.post_switch)},
-                     {"post_commit", command_json(manifest.hooks.post_commit)},
-                     {"post_rollback", command_json(manifest.hooks.post_rollback)}}},
+          {"hooks",
+           {{"pre_upgrade", command_json(manifest.hooks.pre_upgrade)},
+            {"post_switch", command_json(manifest.hooks.post_switch)},
+            {"post_commit", command_json(manifest.hooks.post_commit)},
+            {"post_rollback", command_json(manifest.hooks.post_rollback)}}},
           {"probes", probes},
           {"watch", base::format_duration(manifest.watch)},
           {"keep", manifest.keep},
-          {"requires", {{"agent", manifest.needs.agent}, {"arch", manifest.needs.arch},
-                        {"rollback_floor", manifest.needs.rollback_floor ? manifest.needs.rollback_floor->text() : ""}}},
+          {"requires",
+           {{"agent", manifest.needs.agent},
+            {"arch", manifest.needs.arch},
+            {"rollback_floor",
+             manifest.needs.rollback_floor ? manifest.needs.rollback_floor->text() : ""}}},
           {"entries", manifest.entries.size()},
           {"content_bytes", manifest.entries.total_file_bytes()}};
 }
@@ -109,22 +123,26 @@ void print_manifest(Session& session, const release::Manifest& manifest) {
   };
   row("release", manifest.app + " " + manifest.version.text());
   row("created", base::format_rfc3339(manifest.created * 1'000'000));
-  row("source", manifest.source_revision + (manifest.source_repository.empty() ? "" : " of " + manifest.source_repository));
+  row("source",
+      manifest.source_revision +
+          (manifest.source_repository.empty() ? "" : " of " + manifest.source_repository));
   row("builder", manifest.builder);
   row("strategy", manifest.strategy);
   row("contents", std::to_string(manifest.entries.size()) + " entries, " +
                       base::human_bytes(manifest.entries.total_file_bytes()));
   row("user", manifest.user);
   const auto hook = [&row](std::string_view name, const std::optional<release::Command>& command) {
-    if (command) row("hook", std::string(name) + ": " + base::join(command->argv, " ") + "  (at most " +
-                                 base::format_duration(command->timeout) + ")");
+    if (command)
+      row("hook", std::string(name) + ": " + base::join(command->argv, " ") + "  (at most " +
+                      base::format_duration(command->timeout) + ")");
   };
   hook("pre_upgrade", manifest.hooks.pre_upgrade);
   hook("post_switch", manifest.hooks.post_switch);
   hook("post_commit", manifest.hooks.post_commit);
   hook("post_rollback", manifest.hooks.post_rollback);
   for (const release::Probe& probe : manifest.probes)
-    row("probe", probe.name + " (" + std::string(probe_type(probe.type)) + "): " + probe_target(probe));
+    row("probe",
+        probe.name + " (" + std::string(probe_type(probe.type)) + "): " + probe_target(probe));
   if (manifest.watch.count() > 0) row("watch", base::format_duration(manifest.watch));
   row("keep", std::to_string(manifest.keep) + " good releases");
   row("needs", manifest.needs.agent.empty() ? "" : "updagent " + manifest.needs.agent);
@@ -137,7 +155,8 @@ Json entries_json(const release::EntryTable& entries) {
   Json list = Json::array();
   for (std::size_t i = 0; i < entries.size() && i < kMaxListed; ++i) {
     const release::EntryView entry = entries.at(i);
-    Json row = {{"path", entry.path}, {"type", release::entry_type_name(entry.type)}, {"size", entry.size}};
+    Json row = {
+        {"path", entry.path}, {"type", release::entry_type_name(entry.type)}, {"size", entry.size}};
     if (entry.type == release::EntryType::file) row["sha256"] = entry.sha256.hex();
     if (!entry.link_target.empty()) row["target"] = entry.link_target;
     list.push_back(std::move(row));
@@ -157,8 +176,8 @@ Exit run_inspect(Session& session, const InspectOptions& options) {
   const auto manifest = (*input)->manifest(statement->manifest_digest);
   if (!manifest) return session.fail(manifest.error());
   const auto keys = trusted_keys(session, statement->app);
-  const auto verified = keys ? trust::verify_envelope(*text, *keys)
-                             : base::Result<trust::Verified>(keys.error());
+  const auto verified =
+      keys ? trust::verify_envelope(*text, *keys) : base::Result<trust::Verified>(keys.error());
   Json document = manifest_json(*manifest);
   document["manifest_sha256"] = statement->manifest_digest.hex();
   Json signatures = Json::array();
@@ -175,13 +194,15 @@ Exit run_inspect(Session& session, const InspectOptions& options) {
   session.print("manifest    sha256 " + statement->manifest_digest.hex());
   for (const trust::SignatureInfo& signature : envelope->signatures)
     session.print("signature   " + trust::fingerprint(signature.key_id));
-  session.print("trusted     " + (verified ? session.good("yes") : session.bad("no") + ": " + verified.error().line()));
+  session.print("trusted     " + (verified ? session.good("yes")
+                                           : session.bad("no") + ": " + verified.error().line()));
   if (settings && !node_json(settings->app).empty())
     session.print("node        " + node_json(settings->app).dump());
   if (options.files)
     for (std::size_t i = 0; i < manifest->entries.size() && i < kMaxListed; ++i) {
       const release::EntryView entry = manifest->entries.at(i);
-      session.print("  " + std::string(release::entry_type_name(entry.type)) + "  " + std::string(entry.path) +
+      session.print("  " + std::string(release::entry_type_name(entry.type)) + "  " +
+                    std::string(entry.path) +
                     (entry.link_target.empty() ? "" : " -> " + std::string(entry.link_target)));
     }
   return Exit::done;
@@ -202,26 +223,32 @@ Exit verify_artifact(Session& session, const std::string& source) {
     const std::string app = claimed && release::is_app_name(claimed->app) ? claimed->app : "";
     UPD_ASSIGN(const trust::TrustSet keys, trusted_keys(session, app));
     UPD_ASSIGN(const trust::Verified verified, trust::verify_envelope(text, keys));
-    UPD_ASSIGN(const release::Manifest manifest, input->manifest(verified.statement.manifest_digest));
-    if (manifest.app != verified.statement.app || manifest.version.text() != verified.statement.version)
+    UPD_ASSIGN(const release::Manifest manifest,
+               input->manifest(verified.statement.manifest_digest));
+    if (manifest.app != verified.statement.app ||
+        manifest.version.text() != verified.statement.version)
       return Error(Code::statement_mismatch, "statement and manifest name different releases")
           .expected(verified.statement.app + " " + verified.statement.version)
           .got(manifest.app + " " + manifest.version.text());
     NullSink sink;
-    UPD_TRY(input->reader().read_entries(manifest.entries, sink, [](const release::ReadProgress&) {}));
+    UPD_TRY(
+        input->reader().read_entries(manifest.entries, sink, [](const release::ReadProgress&) {}));
     Json signers = Json::array();
     for (const trust::PublicKey& key : verified.signed_by)
       signers.push_back({{"name", key.name}, {"key_id", key.key_id}});
-    return Json{{"app", manifest.app}, {"version", manifest.version.text()}, {"intact", true},
-                {"entries", manifest.entries.size()}, {"signed_by", signers},
+    return Json{{"app", manifest.app},
+                {"version", manifest.version.text()},
+                {"intact", true},
+                {"entries", manifest.entries.size()},
+                {"signed_by", signers},
                 {"manifest_sha256", verified.statement.manifest_digest.hex()},
                 {"file_sha256", input->reader().file_digest().hex()}};
   };
   const auto checked = check();
   if (!checked) return session.fail(checked.error());
   session.document(*checked);
-  session.print(session.good("trusted and intact") + "  " + (*checked)["app"].get<std::string>() + " " +
-                (*checked)["version"].get<std::string>() + ", " +
+  session.print(session.good("trusted and intact") + "  " + (*checked)["app"].get<std::string>() +
+                " " + (*checked)["version"].get<std::string>() + ", " +
                 std::to_string((*checked)["entries"].get<std::size_t>()) + " entries");
   for (const Json& signer : (*checked)["signed_by"])
     session.print("signed by " + signer["name"].get<std::string>() + "  " +
@@ -231,13 +258,16 @@ Exit verify_artifact(Session& session, const std::string& source) {
 
 Exit verify_installed(Session& session, const VerifyOptions& options) {
   const auto check = [&]() -> base::Result<Json> {
-    UPD_ASSIGN(const store::AppStore store,
-               store::AppStore::open(session.layout().app(options.installed), options.installed, false));
+    UPD_ASSIGN(
+        const store::AppStore store,
+        store::AppStore::open(session.layout().app(options.installed), options.installed, false));
     UPD_ASSIGN(const store::Links links, store.links());
-    const std::string version = options.version.empty() ? links.current.value_or("") : options.version;
+    const std::string version =
+        options.version.empty() ? links.current.value_or("") : options.version;
     if (version.empty() || !store.has(version))
-      return Error(Code::not_found, version.empty() ? "'" + options.installed + "' has no current release"
-                                                    : "release " + version + " is not kept here");
+      return Error(Code::not_found, version.empty()
+                                        ? "'" + options.installed + "' has no current release"
+                                        : "release " + version + " is not kept here");
     Json problems = Json::array();
     const auto manifest = store.manifest(version);
     std::uint64_t entries = 0;
@@ -256,20 +286,25 @@ Exit verify_installed(Session& session, const VerifyOptions& options) {
     if (!verified) problems.push_back("envelope: " + verified.error().line());
     if (verified && (!digest || *digest != verified->statement.manifest_digest))
       problems.push_back(".updagent/manifest.json is not the one that was signed");
-    return Json{{"app", options.installed}, {"version", version}, {"intact", problems.empty()},
-                {"entries", entries}, {"problems", problems}};
+    return Json{{"app", options.installed},
+                {"version", version},
+                {"intact", problems.empty()},
+                {"entries", entries},
+                {"problems", problems}};
   };
   const auto checked = check();
   if (!checked) return session.fail(checked.error());
   const Json& problems = (*checked)["problems"];
   const std::string what = options.installed + " " + (*checked)["version"].get<std::string>();
   if (!problems.empty()) {
-    for (const Json& problem : problems) session.print("  " + base::printable(problem.get<std::string>()));
-    return session.fail(Error(Code::damaged, "the installed tree of " + what + " is not what was signed")
-                            .expected("no problem")
-                            .got(std::to_string(problems.size()) + ", the first: " + problems[0].get<std::string>())
-                            .hint("updagent rollback " + options.installed + ", or apply a good release"),
-                        *checked);
+    for (const Json& problem : problems)
+      session.print("  " + base::printable(problem.get<std::string>()));
+    return session.fail(
+        Error(Code::damaged, "the installed tree of " + what + " is not what was signed")
+            .expected("no problem")
+            .got(std::to_string(problems.size()) + ", the first: " + problems[0].get<std::string>())
+            .hint("updagent rollback " + options.installed + ", or apply a good release"),
+        *checked);
   }
   session.document(*checked);
   session.print(session.good("intact") + "  " + what + ", " +
@@ -281,21 +316,28 @@ Exit verify_installed(Session& session, const VerifyOptions& options) {
 
 Run setup_inspect(CLI::App& command) {
   const auto options = std::make_shared<InspectOptions>();
-  command.add_option("SOURCE", options->source, "artifact: a file, an http(s) or file URL, or -")->required();
+  command.add_option("SOURCE", options->source, "artifact: a file, an http(s) or file URL, or -")
+      ->required();
   command.add_flag("--files", options->files, "list every entry");
   return [options](Session& session) { return run_inspect(session, *options); };
 }
 
 Run setup_verify(CLI::App& command) {
   const auto options = std::make_shared<VerifyOptions>();
-  auto* source = command.add_option("SOURCE", options->source, "artifact: a file, an http(s) or file URL, or -");
-  auto* installed = command.add_option("--installed", options->installed, "check the installed tree of this app")->type_name("APP");
-  command.add_option("--version", options->version, "of that app (default: the current one)")->type_name("VERSION")->needs(installed);
+  auto* source = command.add_option("SOURCE", options->source,
+                                    "artifact: a file, an http(s) or file URL, or -");
+  auto* installed =
+      command.add_option("--installed", options->installed, "check the installed tree of this app")
+          ->type_name("APP");
+  command.add_option("--version", options->version, "of that app (default: the current one)")
+      ->type_name("VERSION")
+      ->needs(installed);
   source->excludes(installed);
   return [options](Session& session) {
     if (!options->installed.empty()) return verify_installed(session, *options);
     if (options->source.empty())
-      return session.fail(Error(Code::usage, "what shall be verified?").expected("FILE, URL, or --installed APP"));
+      return session.fail(
+          Error(Code::usage, "what shall be verified?").expected("FILE, URL, or --installed APP"));
     return verify_artifact(session, options->source);
   };
 }

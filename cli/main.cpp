@@ -17,16 +17,23 @@ using updagent::cli::GlobalOptions;
 using updagent::cli::Session;
 using updagent::cli::Verb;
 
-int number(Exit exit) { return static_cast<int>(exit); }
+int number(Exit exit) {
+  return static_cast<int>(exit);
+}
 
 void add_global_options(CLI::App& app, GlobalOptions& options) {
-  app.add_option("--root", options.root, "another root folder (default /var/lib/updagent)")->type_name("DIR");
+  app.add_option("--root", options.root, "another root folder (default /var/lib/updagent)")
+      ->type_name("DIR");
   app.add_option("--config", options.config_file, "another node.toml")->type_name("FILE");
-  app.add_option("--trust", options.trust, "trust these keys instead of trust.d, for this command")->type_name("KEY|DIR")->allow_extra_args(false);
+  app.add_option("--trust", options.trust, "trust these keys instead of trust.d, for this command")
+      ->type_name("KEY|DIR")
+      ->allow_extra_args(false);
   app.add_flag("--json", options.json, "print one JSON document (JSON Lines for log)");
   app.add_flag("--quiet,-q", options.quiet, "no progress, no notes");
   app.add_flag("--no-color", options.no_color, "no colours");
-  app.add_option("--log-level", options.log_level, "of stderr")->type_name("L")->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  app.add_option("--log-level", options.log_level, "of stderr")
+      ->type_name("L")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
 }
 
 void make_root_absolute(GlobalOptions& options) {
@@ -53,9 +60,8 @@ std::optional<std::string> verb_word(const std::vector<std::string>& words) {
 
 // Before parsing: what else is missing doesn't matter to someone who asks for help.
 bool asks_for_help(const std::vector<std::string>& words) {
-  return std::any_of(words.begin(), words.end(), [](const std::string& word) {
-    return word == "--help" || word == "-h";
-  });
+  return std::any_of(words.begin(), words.end(),
+                     [](const std::string& word) { return word == "--help" || word == "-h"; });
 }
 
 // CLI11's own words, made ours: one line, and what now.
@@ -65,7 +71,8 @@ Exit usage_error(const GlobalOptions& options, const CLI::App& app, const CLI::P
   std::vector<std::string> names;
   for (const Verb& verb : updagent::cli::verbs()) names.emplace_back(verb.name);
   const auto selected = app.get_subcommands();
-  std::string hint = selected.empty() ? "updagent help" : "updagent help " + selected.front()->get_name();
+  std::string hint =
+      selected.empty() ? "updagent help" : "updagent help " + selected.front()->get_name();
   std::string message = problem.what();
   if (selected.empty()) {
     const auto word = verb_word(words);
@@ -75,7 +82,8 @@ Exit usage_error(const GlobalOptions& options, const CLI::App& app, const CLI::P
         message += ", did you mean '" + *near + "'?";
     }
   }
-  return session.fail(updagent::base::Error(updagent::base::Code::usage, message).hint(hint + " explains"));
+  return session.fail(
+      updagent::base::Error(updagent::base::Code::usage, message).hint(hint + " explains"));
 }
 
 Exit run_verb(const Verb& verb, const GlobalOptions& options, const updagent::cli::Run& run) {

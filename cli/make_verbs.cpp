@@ -36,7 +36,8 @@ Exit run_keygen(Session& session, const KeygenOptions& options) {
                     {"key_id", key->key_id},
                     {"type", trust::key_type_name(key->type)}});
   session.print("private key  " + stem + ".key   (0600: whoever reads it can sign releases)");
-  session.print("public key   " + stem + ".pub   for the nodes: updagent trust add " + stem + ".pub");
+  session.print("public key   " + stem + ".pub   for the nodes: updagent trust add " + stem +
+                ".pub");
   session.print("fingerprint  " + trust::fingerprint(key->key_id));
   return Exit::done;
 }
@@ -153,7 +154,8 @@ Exit run_sign(Session& session, const SignOptions& options) {
     return session.fail(Error(Code::usage, "nothing to sign with")
                             .expected("--key KEY, --attach SIG --public KEY.pub, or --print-pae"));
   if (!options.attach.empty() && options.public_key.empty())
-    return session.fail(Error(Code::usage, "--attach needs --public KEY.pub, to name and check the key"));
+    return session.fail(
+        Error(Code::usage, "--attach needs --public KEY.pub, to name and check the key"));
   if (options.output.empty())
     return session.fail(Error(Code::usage, "where to?").expected("-o FILE2"));
   const auto with = signed_envelope(options, *envelope);
@@ -163,10 +165,12 @@ Exit run_sign(Session& session, const SignOptions& options) {
   const auto parsed = trust::parse_envelope(*with);
   Json signers = Json::array();
   if (parsed)
-    for (const trust::SignatureInfo& signature : parsed->signatures) signers.push_back(signature.key_id);
+    for (const trust::SignatureInfo& signature : parsed->signatures)
+      signers.push_back(signature.key_id);
   session.document({{"file", options.output}, {"signed_by", signers}});
   session.print(session.good("signed") + "  " + options.output + ", " +
-                std::to_string(signers.size()) + (signers.size() == 1 ? " signature" : " signatures"));
+                std::to_string(signers.size()) +
+                (signers.size() == 1 ? " signature" : " signatures"));
   return Exit::done;
 }
 
@@ -175,30 +179,54 @@ Exit run_sign(Session& session, const SignOptions& options) {
 Run setup_keygen(CLI::App& command) {
   const auto options = std::make_shared<KeygenOptions>();
   command.add_option("--out", options->out, "folder for both files")->type_name("DIR");
-  command.add_option("--name", options->name, "of the key: NAME.key, NAME.pub")->type_name("NAME")->required();
-  command.add_option("--type", options->type, "ed25519 or ecdsa-p256")->type_name("T")->check(CLI::IsMember({"ed25519", "ecdsa-p256"}));
+  command.add_option("--name", options->name, "of the key: NAME.key, NAME.pub")
+      ->type_name("NAME")
+      ->required();
+  command.add_option("--type", options->type, "ed25519 or ecdsa-p256")
+      ->type_name("T")
+      ->check(CLI::IsMember({"ed25519", "ecdsa-p256"}));
   return [options](Session& session) { return run_keygen(session, *options); };
 }
 
 Run setup_pack(CLI::App& command) {
   const auto options = std::make_shared<PackOptions>();
-  command.add_option("INPUT", options->input, "a directory, or a tarball (npm pack's .tgz, a source archive)")->required();
-  command.add_option("--key", options->keys, "private key to sign with; may be given several times")->type_name("KEY")->required()->allow_extra_args(false);
-  command.add_option("-o,--output", options->output, "FILE.tar.gz, .tgz or .tar.zst")->type_name("FILE")->required();
-  command.add_option("--spec", options->spec, "updagent.toml to use instead of the one in the input")->type_name("FILE");
+  command
+      .add_option("INPUT", options->input,
+                  "a directory, or a tarball (npm pack's .tgz, a source archive)")
+      ->required();
+  command
+      .add_option("--key", options->keys, "private key to sign with; may be given several times")
+      ->type_name("KEY")
+      ->required()
+      ->allow_extra_args(false);
+  command.add_option("-o,--output", options->output, "FILE.tar.gz, .tgz or .tar.zst")
+      ->type_name("FILE")
+      ->required();
+  command
+      .add_option("--spec", options->spec, "updagent.toml to use instead of the one in the input")
+      ->type_name("FILE");
   command.add_option("--app", options->app, "wins over the spec")->type_name("NAME");
   command.add_option("--version", options->version, "wins over the spec")->type_name("SEMVER");
-  command.add_option("--level", options->level, "of the compressor (default gzip 6, zstd 10)")->type_name("N")->check(CLI::Range(1, 19));
+  command.add_option("--level", options->level, "of the compressor (default gzip 6, zstd 10)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 19));
   return [options](Session& session) { return run_pack(session, *options); };
 }
 
 Run setup_sign(CLI::App& command) {
   const auto options = std::make_shared<SignOptions>();
   command.add_option("FILE", options->file, "the artifact")->required();
-  command.add_option("--key", options->keys, "private key; may be given several times")->type_name("KEY")->allow_extra_args(false);
-  command.add_option("-o,--output", options->output, "the artifact with the signature")->type_name("FILE2");
-  command.add_flag("--print-pae", options->print_pae, "write the bytes that a signature covers to stdout");
-  command.add_option("--attach", options->attach, "a signature made elsewhere (raw Ed25519, or DER ECDSA)")->type_name("SIG");
+  command.add_option("--key", options->keys, "private key; may be given several times")
+      ->type_name("KEY")
+      ->allow_extra_args(false);
+  command.add_option("-o,--output", options->output, "the artifact with the signature")
+      ->type_name("FILE2");
+  command.add_flag("--print-pae", options->print_pae,
+                   "write the bytes that a signature covers to stdout");
+  command
+      .add_option("--attach", options->attach,
+                  "a signature made elsewhere (raw Ed25519, or DER ECDSA)")
+      ->type_name("SIG");
   command.add_option("--public", options->public_key, "the key that made it")->type_name("KEY.pub");
   return [options](Session& session) { return run_sign(session, *options); };
 }

@@ -1,10 +1,9 @@
 // version and help.
+#include <archive.h>
 #include <curl/curl.h>
 #include <openssl/crypto.h>
 #include <sqlite3.h>
 #include <zstd.h>
-
-#include <archive.h>
 
 #include <memory>
 
@@ -33,8 +32,9 @@ Run setup_version(CLI::App&) {
                       {"strategies", Json::array({"files"})},
                       {"libraries", libraries}});
     session.print("updagent " UPDAGENT_VERSION);
-    session.print("manifest schema " + std::to_string(release::kManifestSchema) + ", database schema " +
-                  std::to_string(schema::migrations().back().version) + ", strategies: files");
+    session.print("manifest schema " + std::to_string(release::kManifestSchema) +
+                  ", database schema " + std::to_string(schema::migrations().back().version) +
+                  ", strategies: files");
     for (const auto& [name, version] : libraries.items())
       session.print("  " + name + " " + version.get<std::string>());
     return Exit::done;

@@ -52,8 +52,8 @@ void ProgressObserver::line(const std::string& text) {
 
 void ProgressObserver::started(std::string_view trace_id, std::string_view app,
                                std::string_view from, std::string_view to) {
-  line(std::string(app) + " " + (from.empty() ? "" : std::string(from) + " -> ") +
-       std::string(to) + "   trace " + std::string(trace_id));
+  line(std::string(app) + " " + (from.empty() ? "" : std::string(from) + " -> ") + std::string(to) +
+       "   trace " + std::string(trace_id));
 }
 
 void ProgressObserver::stage_started(std::string_view stage) {
@@ -65,7 +65,9 @@ void ProgressObserver::stage_started(std::string_view stage) {
 
 void ProgressObserver::stage_finished(std::string_view stage, std::string_view status,
                                       std::int64_t duration_us, std::string_view summary) {
-  std::string mark = status == "success" ? "ok" : status == "failure" ? "FAIL" : std::string(status);
+  std::string mark = status == "success"   ? "ok"
+                     : status == "failure" ? "FAIL"
+                                           : std::string(status);
   mark = padded(mark, 5);
   if (session_.color_err())
     mark = (status == "success" ? "\x1b[32m" : "\x1b[1;31m") + mark + "\x1b[0m";
@@ -80,7 +82,8 @@ void ProgressObserver::bar(std::string_view what, double share, const std::strin
   drawn_us_ = now;
   const auto filled = static_cast<std::size_t>(std::clamp(share, 0.0, 1.0) * kBarWidth);
   std::string text = "  " + padded(what, kNameWidth);
-  if (share >= 0) text += "[" + std::string(filled, '#') + std::string(kBarWidth - filled, '.') + "] ";
+  if (share >= 0)
+    text += "[" + std::string(filled, '#') + std::string(kBarWidth - filled, '.') + "] ";
   text += tail;
   text.resize(std::min(text.size(), terminal_width() - 1));
   write_err("\r\x1b[K" + text);
@@ -98,8 +101,9 @@ void ProgressObserver::progress(const deploy::BytesProgress& progress) {
   }
   const double seconds = static_cast<double>(now - rate_from_us_) / 1e6;
   const double rate =
-      seconds > 0.2 ? static_cast<double>(progress.done - std::min(progress.done, rate_from_bytes_)) / seconds
-                    : 0;
+      seconds > 0.2
+          ? static_cast<double>(progress.done - std::min(progress.done, rate_from_bytes_)) / seconds
+          : 0;
   std::string tail = base::human_bytes(progress.done);
   double share = -1;
   if (progress.total && *progress.total > 0) {

@@ -60,7 +60,9 @@ void Session::document(Json document) {
   write_out(stdout, "\n");
 }
 
-void Session::raw(std::string_view bytes) { write_out(stdout, bytes); }
+void Session::raw(std::string_view bytes) {
+  write_out(stdout, bytes);
+}
 
 Json error_json(const base::Error& error) {
   return {{"code", error.code_name()},
@@ -87,17 +89,27 @@ void Session::note(std::string_view line) {
   if (!options_.quiet) log_->info("{}", base::printable(line));
 }
 
-void Session::warning(std::string_view line) { log_->warn("{}", base::printable(line)); }
+void Session::warning(std::string_view line) {
+  log_->warn("{}", base::printable(line));
+}
 
 std::string Session::paint(std::string_view text, std::string_view code) const {
   if (!color_out_) return std::string(text);
   return "\x1b[" + std::string(code) + "m" + std::string(text) + "\x1b[0m";
 }
 
-std::string Session::bold(std::string_view text) const { return paint(text, "1"); }
-std::string Session::dim(std::string_view text) const { return paint(text, "2"); }
-std::string Session::good(std::string_view text) const { return paint(text, "32"); }
-std::string Session::bad(std::string_view text) const { return paint(text, "31"); }
+std::string Session::bold(std::string_view text) const {
+  return paint(text, "1");
+}
+std::string Session::dim(std::string_view text) const {
+  return paint(text, "2");
+}
+std::string Session::good(std::string_view text) const {
+  return paint(text, "32");
+}
+std::string Session::bad(std::string_view text) const {
+  return paint(text, "31");
+}
 
 base::Result<config::Settings> Session::settings(const std::string& app) const {
   return config::load(layout_, options_.config_file, app);

@@ -45,14 +45,14 @@ class Session {
   bool json() const { return options_.json; }
 
   // The answer. In --json mode print() is silent and document() prints; otherwise the reverse.
-  void print(std::string_view text);            // a line of the answer, as it is
-  void document(Json document);                 // "api":1 is added
-  void raw(std::string_view bytes);             // the answer in either mode (PAE, JSON Lines)
+  void print(std::string_view text);  // a line of the answer, as it is
+  void document(Json document);       // "api":1 is added
+  void raw(std::string_view bytes);   // the answer in either mode (PAE, JSON Lines)
   // The end of a command that failed: message and hint on stderr, or the JSON error document.
   base::Exit fail(const base::Error& error, Json document = Json::object());
 
-  void note(std::string_view line);             // stderr, not with --quiet
-  void warning(std::string_view line);          // stderr
+  void note(std::string_view line);     // stderr, not with --quiet
+  void warning(std::string_view line);  // stderr
   spdlog::logger& log() { return *log_; }
 
   // Colour for people: the text as it is when stdout is no terminal, with --no-color or NO_COLOR.

@@ -21,11 +21,14 @@ using base::Exit;
 
 constexpr std::size_t kMaxApps = 10'000;
 
-Json nullable(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+Json nullable(const std::string& text) {
+  return text.empty() ? Json(nullptr) : Json(text);
+}
 
 base::Result<std::vector<std::string>> apps_here(const Session& session) {
   if (!base::exists(session.layout().apps())) return std::vector<std::string>();
-  UPD_ASSIGN(std::vector<std::string> names, base::list_directory(session.layout().apps(), kMaxApps));
+  UPD_ASSIGN(std::vector<std::string> names,
+             base::list_directory(session.layout().apps(), kMaxApps));
   // after `remove` only data/ is left of an app
   std::erase_if(names, [&session](const std::string& name) {
     return !release::is_app_name(name) || !base::exists(session.layout().releases(name));
@@ -61,8 +64,9 @@ AppStatus status_of(Session& session, journal::Journal* journal, const store::Ap
     if (auto found = journal->open_deployment(app)) open = std::move(*found);
   }
   const std::string previous = deploy::previous_release(releases, current, row).value_or("");
-  const auto manifest = current.empty() ? base::Result<release::Manifest>(Error(Code::not_found, ""))
-                                        : store.manifest(current);
+  const auto manifest = current.empty()
+                            ? base::Result<release::Manifest>(Error(Code::not_found, ""))
+                            : store.manifest(current);
   const bool running = driver_runs(session, app);
   bool failed_way_back = false;
   if (journal != nullptr)
@@ -79,21 +83,25 @@ AppStatus status_of(Session& session, journal::Journal* journal, const store::Ap
                  {"deployment", nullptr},
                  {"generations", Json::array()},
                  {"needs_person", waits}};
-  std::string line = session.bold(app) + "  " + (current.empty() ? "no release is current" : current);
+  std::string line =
+      session.bold(app) + "  " + (current.empty() ? "no release is current" : current);
   if (!previous.empty()) line += session.dim("  previous " + previous);
   if (row && row->held) line += "  held by " + row->held_by;
   status.lines.push_back(line);
   if (open) {
-    status.json["deployment"] = {{"trace_id", open->trace_id}, {"stage", open->state},
-                                 {"to", nullable(open->to_version)}, {"running", running},
+    status.json["deployment"] = {{"trace_id", open->trace_id},
+                                 {"stage", open->state},
+                                 {"to", nullable(open->to_version)},
+                                 {"running", running},
                                  {"weight_percent", 0}};
-    status.lines.push_back("  " + std::string(running ? "deploying " : "left open: ") + open->to_version +
-                           ", stage " + open->state + ", trace " + open->trace_id +
-                           (running ? "" : "  -> updagent recover " + app));
+    status.lines.push_back("  " + std::string(running ? "deploying " : "left open: ") +
+                           open->to_version + ", stage " + open->state + ", trace " +
+                           open->trace_id + (running ? "" : "  -> updagent recover " + app));
   } else if (waits) {
     status.lines.push_back("  " + session.bad("a person is needed") + ": current is " +
                            (current.empty() ? "nothing" : current) + ", committed is " +
-                           (committed.empty() ? "nothing" : committed) + "  -> updagent recover " + app);
+                           (committed.empty() ? "nothing" : committed) + "  -> updagent recover " +
+                           app);
   }
   return status;
 }
@@ -105,7 +113,8 @@ Exit run_status(Session& session, const std::string& only) {
   const auto settings = session.settings();
   if (!settings) return session.fail(settings.error());
   auto journal = open_to_read(session);
-  if (!journal && journal.error().code() != Code::not_found) session.warning(journal.error().line());
+  if (!journal && journal.error().code() != Code::not_found)
+    session.warning(journal.error().line());
   Json apps = Json::array();
   std::vector<std::string> lines;
   for (const std::string& name : *names) {
@@ -115,7 +124,10 @@ Exit run_status(Session& session, const std::string& only) {
     apps.push_back(std::move(status.json));
     lines.insert(lines.end(), status.lines.begin(), status.lines.end());
   }
-  session.document({{"node", settings->node_name}, {"mechanism", "none"}, {"boot", boot_policy()}, {"apps", apps}});
+  session.document({{"node", settings->node_name},
+                    {"mechanism", "none"},
+                    {"boot", boot_policy()},
+                    {"apps", apps}});
   for (const std::string& line : lines) session.print(line);
   if (lines.empty()) session.print("nothing is installed: updagent apply SOURCE");
   return Exit::done;
@@ -134,18 +146,23 @@ Exit run_releases(Session& session, const std::string& app) {
   for (const journal::ReleaseRow& row : *rows) {
     if (row.removed || !store->has(row.version)) continue;
     const bool current = links->current == row.version;
-    list.push_back({{"version", row.version}, {"state", journal::release_state_name(row.state)},
-                    {"digest", row.digest}, {"size_bytes", row.size_bytes},
-                    {"installed_at", base::format_rfc3339(row.installed_us)}, {"trace_id", row.trace_id},
-                    {"current", current}, {"committed", links->committed == row.version}});
+    list.push_back({{"version", row.version},
+                    {"state", journal::release_state_name(row.state)},
+                    {"digest", row.digest},
+                    {"size_bytes", row.size_bytes},
+                    {"installed_at", base::format_rfc3339(row.installed_us)},
+                    {"trace_id", row.trace_id},
+                    {"current", current},
+                    {"committed", links->committed == row.version}});
     std::string version = row.version;
     version.resize(std::max<std::size_t>(version.size(), 14), ' ');
     std::string state(journal::release_state_name(row.state));
     state.resize(7, ' ');
     std::string size = base::human_bytes(row.size_bytes);
     size.insert(0, size.size() < 9 ? 9 - size.size() : 0, ' ');
-    session.print((current ? "* " : "  ") + version + " " + state + size + "  " + row.digest.substr(0, 12) + "  " +
-                  base::format_rfc3339(row.installed_us).substr(0, 19) + "Z  trace " + row.trace_id);
+    session.print(
+        (current ? "* " : "  ") + version + " " + state + size + "  " + row.digest.substr(0, 12) +
+        "  " + base::format_rfc3339(row.installed_us).substr(0, 19) + "Z  trace " + row.trace_id);
   }
   session.document({{"app", app}, {"releases", list}});
   if (list.empty()) session.print("no release of '" + app + "' is kept here");
@@ -178,7 +195,8 @@ Exit run_hold(Session& session, const HoldOptions& options) {
   const base::Status recorded = journal->record(std::span(&event, 1), nullptr, nullptr, &row);
   if (!recorded) return session.fail(recorded.error());
   session.document({{"app", options.app}, {"held", row.held}});
-  session.print(options.app + (options.off ? " is no longer held" : " is held: apply refuses until hold --off"));
+  session.print(options.app +
+                (options.off ? " is no longer held" : " is held: apply refuses until hold --off"));
   return Exit::done;
 }
 
@@ -188,7 +206,8 @@ struct RemoveOptions {
   bool data = false;
 };
 
-base::Status record_removal(journal::Journal& journal, const std::string& app, const std::string& version) {
+base::Status record_removal(journal::Journal& journal, const std::string& app,
+                            const std::string& version) {
   UPD_ASSIGN(const auto rows, journal.releases(app));
   const journal::EventDraft event = node_event("release.removed", app, {{"version", version}});
   for (journal::ReleaseRow row : rows) {
@@ -199,9 +218,11 @@ base::Status record_removal(journal::Journal& journal, const std::string& app, c
   return journal.record(std::span(&event, 1));
 }
 
-base::Status remove_one(journal::Journal& journal, store::AppStore& store, const std::string& version) {
+base::Status remove_one(journal::Journal& journal, store::AppStore& store,
+                        const std::string& version) {
   if (!store.has(version))
-    return Error(Code::not_found, "release " + version + " of '" + store.name() + "' is not kept here")
+    return Error(Code::not_found,
+                 "release " + version + " of '" + store.name() + "' is not kept here")
         .hint("updagent releases " + store.name());
   UPD_ASSIGN(const bool used, store::in_use(store.path(version)));
   if (used)
@@ -210,11 +231,13 @@ base::Status remove_one(journal::Journal& journal, store::AppStore& store, const
   return record_removal(journal, store.name(), version);
 }
 
-base::Status remove_app(Session& session, journal::Journal& journal, store::AppStore& store, bool data) {
+base::Status remove_app(Session& session, journal::Journal& journal, store::AppStore& store,
+                        bool data) {
   UPD_ASSIGN(const auto versions, store.versions());
   for (const std::string& version : versions) {
     UPD_ASSIGN(const bool used, store::in_use(store.path(version)));
-    if (used) return Error(Code::busy, "a process still uses " + store.path(version)).hint("stop it first");
+    if (used)
+      return Error(Code::busy, "a process still uses " + store.path(version)).hint("stop it first");
   }
   // current first: nobody finds a tree that is half gone through it
   UPD_TRY(store.set_current(std::nullopt));
@@ -271,7 +294,8 @@ Exit run_remove(Session& session, const RemoveOptions& options) {
   };
   const base::Status done = act();
   if (!done) return session.fail(done.error());
-  session.document({{"app", options.app}, {"version", nullable(options.version)}, {"removed", true}});
+  session.document(
+      {{"app", options.app}, {"version", nullable(options.version)}, {"removed", true}});
   session.print("removed  " + options.app + (options.version.empty() ? "" : " " + options.version));
   return Exit::done;
 }

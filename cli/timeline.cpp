@@ -43,7 +43,8 @@ void add_output(std::vector<std::string>& notes, const std::string& output) {
   if (lines.size() > 2 * kEnds) {
     const std::size_t left_out = lines.size() - 2 * kEnds;
     lines.erase(lines.begin() + kEnds, lines.end() - kEnds);
-    lines.insert(lines.begin() + kEnds, "  | ... " + std::to_string(left_out) + " more lines: log --json has them");
+    lines.insert(lines.begin() + kEnds,
+                 "  | ... " + std::to_string(left_out) + " more lines: log --json has them");
   }
   notes.insert(notes.end(), lines.begin(), lines.end());
 }
@@ -71,8 +72,10 @@ std::vector<Bar> collect(const std::vector<journal::Event>& events) {
 
 std::string draw(const Bar& bar, std::int64_t start_us, std::int64_t whole_us) {
   const std::int64_t offset = (bar.begin_us - start_us) * kTimelineWidth / whole_us;
-  const std::int64_t length = std::max<std::int64_t>(1, bar.duration_us * kTimelineWidth / whole_us);
-  const auto from = static_cast<std::size_t>(std::clamp<std::int64_t>(offset, 0, kTimelineWidth - 1));
+  const std::int64_t length =
+      std::max<std::int64_t>(1, bar.duration_us * kTimelineWidth / whole_us);
+  const auto from =
+      static_cast<std::size_t>(std::clamp<std::int64_t>(offset, 0, kTimelineWidth - 1));
   const auto count = static_cast<std::size_t>(
       std::clamp<std::int64_t>(length, 1, kTimelineWidth - static_cast<std::int64_t>(from)));
   std::string text(static_cast<std::size_t>(kTimelineWidth), ' ');
@@ -95,10 +98,11 @@ std::vector<std::string> draw_timeline(const Session& session,
   const journal::Event& first = events.front();
   const std::string to = row != nullptr ? row->to_version : events.back().to_version;
   const std::string from = row != nullptr ? row->from_version : events.back().from_version;
-  lines.push_back(session.bold(events.back().app + " " + (from.empty() ? "" : from + " -> ") + to) + "   trace " +
-                  first.trace_id);
-  lines.push_back("began " + base::format_rfc3339(first.timestamp_us) + " by " + base::printable(first.actor) +
-                  (row != nullptr && !row->source.empty() ? ", from " + base::printable(row->source) : ""));
+  lines.push_back(session.bold(events.back().app + " " + (from.empty() ? "" : from + " -> ") + to) +
+                  "   trace " + first.trace_id);
+  lines.push_back(
+      "began " + base::format_rfc3339(first.timestamp_us) + " by " + base::printable(first.actor) +
+      (row != nullptr && !row->source.empty() ? ", from " + base::printable(row->source) : ""));
   const std::vector<Bar> bars = collect(events);
   std::int64_t end_us = first.timestamp_us + 1;
   for (const Bar& bar : bars) end_us = std::max(end_us, bar.begin_us + bar.duration_us);

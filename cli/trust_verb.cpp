@@ -42,12 +42,16 @@ void record(Session& session, std::string_view event, const std::string& app,
       node_event(event, app, {{"name", key.name}, {"key_id", key.key_id}});
   const base::Status recorded =
       journal ? journal->record(std::span(&draft, 1)) : base::Status(journal.error());
-  if (!recorded) session.warning("the audit log does not have this change: " + recorded.error().line());
+  if (!recorded)
+    session.warning("the audit log does not have this change: " + recorded.error().line());
 }
 
 Json key_json(const trust::PublicKey& key, const std::string& app) {
-  return {{"name", key.name}, {"key_id", key.key_id}, {"type", trust::key_type_name(key.type)},
-          {"app", app.empty() ? Json(nullptr) : Json(app)}, {"path", key.path}};
+  return {{"name", key.name},
+          {"key_id", key.key_id},
+          {"type", trust::key_type_name(key.type)},
+          {"app", app.empty() ? Json(nullptr) : Json(app)},
+          {"path", key.path}};
 }
 
 base::Result<trust::PublicKey> add_key(Session& session, const TrustOptions& options) {
@@ -56,7 +60,9 @@ base::Result<trust::PublicKey> add_key(Session& session, const TrustOptions& opt
   UPD_ASSIGN(const std::string pem, base::read_file(options.file, trust::kMaxKeyFileBytes));
   const std::string name = options.name.empty() ? stem_of(options.file) : options.name;
   if (name.empty() || name.find('/') != std::string::npos || name.starts_with("."))
-    return Error(Code::usage, "this is no name for a key").got("'" + name + "'").hint("--name NAME");
+    return Error(Code::usage, "this is no name for a key")
+        .got("'" + name + "'")
+        .hint("--name NAME");
   UPD_ASSIGN(trust::PublicKey key, trust::parse_public_key(pem, name, options.file));
   const std::string folder = folder_of(session, options.app);
   const base::Status made = base::make_directories(folder, 0755);
@@ -85,9 +91,12 @@ Exit run_add(Session& session, const TrustOptions& options) {
   if (!key) return session.fail(key.error());
   record(session, "trust.added", options.app, *key);
   session.document(key_json(*key, options.app));
-  session.print(session.good("trusted") + "  " + key->name + " (" + std::string(trust::key_type_name(key->type)) +
-                ") for " + (options.app.empty() ? "every app" : "'" + options.app + "' alone") + "  -> " + key->path);
-  session.print("fingerprint  " + trust::fingerprint(key->key_id) + "   compare it with its owner's");
+  session.print(session.good("trusted") + "  " + key->name + " (" +
+                std::string(trust::key_type_name(key->type)) + ") for " +
+                (options.app.empty() ? "every app" : "'" + options.app + "' alone") + "  -> " +
+                key->path);
+  session.print("fingerprint  " + trust::fingerprint(key->key_id) +
+                "   compare it with its owner's");
   return Exit::done;
 }
 
@@ -98,7 +107,7 @@ base::Result<std::vector<std::string>> folders(Session& session) {
   if (!base::exists(session.layout().trust())) return apps;
   UPD_ASSIGN(const auto names, base::list_directory(session.layout().trust(), kMaxFolders));
   for (const std::string& name : names) {
-    struct stat about {};
+    struct stat about{};
     const std::string path = session.layout().trust() + "/" + name;
     if (::stat(path.c_str(), &about) == 0 && S_ISDIR(about.st_mode)) apps.push_back(name);
   }
@@ -128,7 +137,8 @@ Exit run_list(Session& session) {
       std::string name = key.name;
       name.resize(std::max<std::size_t>(name.size(), 16), ' ');
       session.print(name + "  " + std::string(trust::key_type_name(key.type)) + "  " +
-                    (app.empty() ? "every app" : app + " alone") + "  " + trust::fingerprint(key.key_id));
+                    (app.empty() ? "every app" : app + " alone") + "  " +
+                    trust::fingerprint(key.key_id));
     }
   }
   if (list.empty()) session.print("no key is trusted: updagent trust add KEY.pub");
@@ -151,8 +161,9 @@ Exit run_remove(Session& session, const TrustOptions& options) {
     session.print("no longer trusted  " + key.name + "  " + trust::fingerprint(key.key_id));
     return Exit::done;
   }
-  return session.fail(Error(Code::not_found, "no trusted key has the name or id '" + options.key + "'")
-                          .hint("updagent trust list"));
+  return session.fail(
+      Error(Code::not_found, "no trusted key has the name or id '" + options.key + "'")
+          .hint("updagent trust list"));
 }
 
 }  // namespace
@@ -161,7 +172,8 @@ Run setup_trust(CLI::App& command) {
   const auto options = std::make_shared<TrustOptions>();
   CLI::App* add = command.add_subcommand("add", "trust a key");
   add->add_option("FILE", options->file, "public key (SPKI PEM)")->required();
-  add->add_option("--app", options->app, "only for this app, and instead of the keys for all")->type_name("APP");
+  add->add_option("--app", options->app, "only for this app, and instead of the keys for all")
+      ->type_name("APP");
   add->add_option("--name", options->name, "other than the file's")->type_name("NAME");
   CLI::App* list = command.add_subcommand("list", "list the trusted keys");
   CLI::App* remove = command.add_subcommand("remove", "trust a key no longer");

@@ -11,85 +11,158 @@ namespace {
 
 using base::Exit;
 
-const std::vector<Exit> kDriverExits = {Exit::done,   Exit::failed,    Exit::usage,
-                                        Exit::refused, Exit::rolled_back, Exit::busy,
+const std::vector<Exit> kDriverExits = {Exit::done,        Exit::failed,          Exit::usage,
+                                        Exit::refused,     Exit::rolled_back,     Exit::busy,
                                         Exit::not_fetched, Exit::rollback_failed, Exit::damaged};
 
 const std::vector<Verb>& table() {
   static const std::vector<Verb> kVerbs = {
-      {"keygen", "Make releases", "make a key pair that signs releases",
-       "Writes NAME.key (PKCS#8 PEM, 0600) and NAME.pub (SPKI PEM) into DIR; Ed25519 unless --type says "
+      {"keygen",
+       "Make releases",
+       "make a key pair that signs releases",
+       "Writes NAME.key (PKCS#8 PEM, 0600) and NAME.pub (SPKI PEM) into DIR; Ed25519 unless --type "
+       "says "
        "otherwise. Keep the .key where releases are built, give the .pub to the nodes: "
        "updagent trust add NAME.pub",
-       {Exit::done, Exit::failed, Exit::usage}, false, &setup_keygen},
-      {"pack", "Make releases", "make a signed release from a directory or a tarball",
-       "Reads updagent.toml from the tree (or --spec). The output is an ordinary tar archive that stock "
+       {Exit::done, Exit::failed, Exit::usage},
+       false,
+       &setup_keygen},
+      {"pack",
+       "Make releases",
+       "make a signed release from a directory or a tarball",
+       "Reads updagent.toml from the tree (or --spec). The output is an ordinary tar archive that "
+       "stock "
        "tar unpacks; the same input, updagent and Ed25519 key give the same bytes.\n"
        "  updagent pack build/ --key release.key -o shop-1.4.2.tar.gz",
-       {Exit::done, Exit::failed, Exit::usage, Exit::refused}, false, &setup_pack},
-      {"sign", "Make releases", "add a signature to a release",
-       "The release is not rebuilt: only its first entry changes. For a key in an HSM: --print-pae gives "
+       {Exit::done, Exit::failed, Exit::usage, Exit::refused},
+       false,
+       &setup_pack},
+      {"sign",
+       "Make releases",
+       "add a signature to a release",
+       "The release is not rebuilt: only its first entry changes. For a key in an HSM: --print-pae "
+       "gives "
        "the bytes to sign, --attach SIG --public KEY.pub puts the signature in.",
-       {Exit::done, Exit::failed, Exit::usage, Exit::refused}, false, &setup_sign},
-      {"inspect", "Look", "show what is in a release, trusted or not",
+       {Exit::done, Exit::failed, Exit::usage, Exit::refused},
+       false,
+       &setup_sign},
+      {"inspect",
+       "Look",
+       "show what is in a release, trusted or not",
        "Reads the envelope and the manifest, from a file or a URL. Nothing is installed.",
-       {Exit::done, Exit::usage, Exit::refused, Exit::not_fetched}, true, &setup_inspect},
-      {"verify", "Look", "is a release trusted here, is an installed tree intact",
-       "With a file or a URL: signatures, manifest and every byte. With --installed APP: every file of "
+       {Exit::done, Exit::usage, Exit::refused, Exit::not_fetched},
+       true,
+       &setup_inspect},
+      {"verify",
+       "Look",
+       "is a release trusted here, is an installed tree intact",
+       "With a file or a URL: signatures, manifest and every byte. With --installed APP: every "
+       "file of "
        "the current release against its manifest.",
-       {Exit::done, Exit::usage, Exit::refused, Exit::not_found, Exit::not_fetched, Exit::damaged}, true,
+       {Exit::done, Exit::usage, Exit::refused, Exit::not_found, Exit::not_fetched, Exit::damaged},
+       true,
        &setup_verify},
-      {"trust", "Trust", "the keys whose releases this node installs",
-       "trust add FILE [--app APP], trust list, trust remove KEY. Keys lie in trust.d/*.pub; a folder "
+      {"trust",
+       "Trust",
+       "the keys whose releases this node installs",
+       "trust add FILE [--app APP], trust list, trust remove KEY. Keys lie in trust.d/*.pub; a "
+       "folder "
        "trust.d/APP/ with keys in it replaces them for that app.",
-       {Exit::done, Exit::failed, Exit::usage, Exit::not_found}, false, &setup_trust},
+       {Exit::done, Exit::failed, Exit::usage, Exit::not_found},
+       false,
+       &setup_trust},
       {"apply", "Deploy", "install a release and make it current; undo it when it is not good",
-       "SOURCE is verified (signatures, SHA-256 of every file), unpacked beside the current release, "
-       "switched to with one rename, probed, watched and committed. A release that fails its probes is "
+       "SOURCE is verified (signatures, SHA-256 of every file), unpacked beside the current "
+       "release, "
+       "switched to with one rename, probed, watched and committed. A release that fails its "
+       "probes is "
        "rolled back by itself.\n  updagent apply https://example.com/shop-1.4.2.tar.gz",
        kDriverExits, true, &setup_apply},
-      {"rollback", "Deploy", "make the release before the current one current again",
+      {"rollback",
+       "Deploy",
+       "make the release before the current one current again",
        "The kept tree is hashed first; no network is needed. Its probes must pass afterwards.",
-       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found, Exit::rollback_failed,
-        Exit::damaged},
-       true, &setup_rollback},
-      {"recover", "Deploy", "end what a killed deployment left open",
-       "Run at boot by updagent-recover.service and by the guardian of each deployment; needs nothing to "
+       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found,
+        Exit::rollback_failed, Exit::damaged},
+       true,
+       &setup_rollback},
+      {"recover",
+       "Deploy",
+       "end what a killed deployment left open",
+       "Run at boot by updagent-recover.service and by the guardian of each deployment; needs "
+       "nothing to "
        "be typed. --rebuild makes a new database from the trees.",
-       {Exit::done, Exit::failed, Exit::usage, Exit::busy, Exit::rollback_failed}, true, &setup_recover},
-      {"hold", "Deploy", "keep an app at its version until --off",
+       {Exit::done, Exit::failed, Exit::usage, Exit::busy, Exit::rollback_failed},
+       true,
+       &setup_recover},
+      {"hold",
+       "Deploy",
+       "keep an app at its version until --off",
        "apply refuses while an app is held; rollback still works.",
-       {Exit::done, Exit::usage, Exit::not_found}, false, &setup_hold},
-      {"remove", "Deploy", "remove an app, or one kept release of it",
+       {Exit::done, Exit::usage, Exit::not_found},
+       false,
+       &setup_hold},
+      {"remove",
+       "Deploy",
+       "remove an app, or one kept release of it",
        "Removes the trees; data/ only with --data. The log and the knowledge of versions stay.",
-       {Exit::done, Exit::failed, Exit::usage, Exit::busy, Exit::not_found}, false, &setup_remove},
-      {"status", "Look", "what runs on this node",
-       "Current and previous release of each app, the deployment that is running, what waits for a person.",
-       {Exit::done, Exit::usage, Exit::not_found}, false, &setup_status},
-      {"releases", "Look", "the releases of an app: state, size, digest, when, by which trace",
-       "", {Exit::done, Exit::usage, Exit::not_found}, false, &setup_releases},
-      {"log", "Look", "the audit log",
-       "log [filters], log show TRACE (a timeline), log verify [--head N:HASH], log export, log prune --before T. "
+       {Exit::done, Exit::failed, Exit::usage, Exit::busy, Exit::not_found},
+       false,
+       &setup_remove},
+      {"status",
+       "Look",
+       "what runs on this node",
+       "Current and previous release of each app, the deployment that is running, what waits for a "
+       "person.",
+       {Exit::done, Exit::usage, Exit::not_found},
+       false,
+       &setup_status},
+      {"releases",
+       "Look",
+       "the releases of an app: state, size, digest, when, by which trace",
+       "",
+       {Exit::done, Exit::usage, Exit::not_found},
+       false,
+       &setup_releases},
+      {"log",
+       "Look",
+       "the audit log",
+       "log [filters], log show TRACE (a timeline), log verify [--head N:HASH], log export, log "
+       "prune --before T. "
        "Times are RFC 3339 or relative: --since 2h.",
-       {Exit::done, Exit::usage, Exit::not_found, Exit::damaged}, false, &setup_log},
-      {"doctor", "Node", "what this node can and can't do, and the mend",
+       {Exit::done, Exit::usage, Exit::not_found, Exit::damaged},
+       false,
+       &setup_log},
+      {"doctor",
+       "Node",
+       "what this node can and can't do, and the mend",
        "Kernel, file system, keys, permissions, clock, disk, configuration.",
-       {Exit::done, Exit::usage}, false, &setup_doctor},
-      {"version", "Node", "print the version",
-       "", {Exit::done}, false, &setup_version},
-      {"help", "Node", "help on a verb; --man and --completion print the man page and the shell completion",
-       "", {Exit::done, Exit::usage}, false, &setup_help},
+       {Exit::done, Exit::usage},
+       false,
+       &setup_doctor},
+      {"version", "Node", "print the version", "", {Exit::done}, false, &setup_version},
+      {"help",
+       "Node",
+       "help on a verb; --man and --completion print the man page and the shell completion",
+       "",
+       {Exit::done, Exit::usage},
+       false,
+       &setup_help},
   };
   return kVerbs;
 }
 
 }  // namespace
 
-std::span<const Verb> verbs() { return table(); }
+std::span<const Verb> verbs() {
+  return table();
+}
 
 const CLI::Validator kDurationText(
     [](std::string& text) -> std::string {
-      return base::parse_duration(text) ? "" : "expected a duration such as 30s, 5m or 1h30m, got '" + text + "'";
+      return base::parse_duration(text)
+                 ? ""
+                 : "expected a duration such as 30s, 5m or 1h30m, got '" + text + "'";
     },
     "DURATION");
 
@@ -98,8 +171,10 @@ base::Milliseconds duration_of(const std::string& checked_text) {
 }
 
 std::string overview(const Session& session) {
-  std::string out = "updagent " UPDAGENT_VERSION ": signed releases, installed atomically, undone by themselves when they are bad\n\n"
-                    "usage: updagent [--root DIR] [--config FILE] [--trust KEY] [--json] VERB ...\n";
+  std::string out =
+      "updagent " UPDAGENT_VERSION
+      ": signed releases, installed atomically, undone by themselves when they are bad\n\n"
+      "usage: updagent [--root DIR] [--config FILE] [--trust KEY] [--json] VERB ...\n";
   for (const std::string_view group : {"Deploy", "Look", "Make releases", "Trust", "Node"}) {
     out += "\n" + session.bold(group) + "\n";
     for (const Verb& verb : verbs()) {
@@ -109,7 +184,9 @@ std::string overview(const Session& session) {
       out += "  " + name + std::string(verb.summary) + "\n";
     }
   }
-  out += "\nA first try: updagent keygen, pack, trust add, apply. Each verb explains itself: updagent help VERB\n";
+  out +=
+      "\nA first try: updagent keygen, pack, trust add, apply. Each verb explains itself: updagent "
+      "help VERB\n";
   return out;
 }
 
@@ -127,10 +204,11 @@ std::string verb_help(const std::string& name) {
 }
 
 std::string man_page() {
-  std::string out =
-      ".TH UPDAGENT 1 \"\" \"updagent " UPDAGENT_VERSION "\"\n.SH NAME\nupdagent \\- release agent for Linux nodes\n"
-      ".SH SYNOPSIS\n.B updagent\n[\\fB\\-\\-root\\fR DIR] [\\fB\\-\\-config\\fR FILE] [\\fB\\-\\-trust\\fR KEY] "
-      "[\\fB\\-\\-json\\fR] VERB ...\n.SH VERBS\n";
+  std::string out = ".TH UPDAGENT 1 \"\" \"updagent " UPDAGENT_VERSION
+                    "\"\n.SH NAME\nupdagent \\- release agent for Linux nodes\n"
+                    ".SH SYNOPSIS\n.B updagent\n[\\fB\\-\\-root\\fR DIR] [\\fB\\-\\-config\\fR "
+                    "FILE] [\\fB\\-\\-trust\\fR KEY] "
+                    "[\\fB\\-\\-json\\fR] VERB ...\n.SH VERBS\n";
   for (const Verb& verb : verbs()) {
     CLI::App command(std::string(verb.summary), std::string(verb.name));
     static_cast<void>(verb.setup(command));
@@ -138,7 +216,8 @@ std::string man_page() {
     if (!verb.details.empty()) out += std::string(verb.details) + "\n";
     for (const CLI::Option* option : command.get_options()) {
       if (option->get_name() == "--help") continue;
-      out += ".br\n\\fB" + option->get_name(false, true) + "\\fR: " + option->get_description() + "\n";
+      out +=
+          ".br\n\\fB" + option->get_name(false, true) + "\\fR: " + option->get_description() + "\n";
     }
     out += ".br\nExit status:";
     for (const Exit exit : verb.exits) out += " " + std::to_string(static_cast<int>(exit));
@@ -164,14 +243,17 @@ std::string bash_completion() {
          "_updagent() {\n"
          "  local verb= word words\n"
          "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
-         "    case \" " + names + "\" in *\" $word \"*) verb=$word; break ;; esac\n"
+         "    case \" " +
+         names +
+         "\" in *\" $word \"*) verb=$word; break ;; esac\n"
          "  done\n"
          "  case \"$verb\" in\n"
-         "    '') words=\"" + names + "--root --config --trust --json --quiet --no-color --log-level\" ;;\n" +
-         cases +
+         "    '') words=\"" +
+         names + "--root --config --trust --json --quiet --no-color --log-level\" ;;\n" + cases +
          "  esac\n"
          "  COMPREPLY=($(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\"))\n"
-         "  [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- \"${COMP_WORDS[COMP_CWORD]}\"))\n"
+         "  [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "
+         "\"${COMP_WORDS[COMP_CWORD]}\"))\n"
          "}\n"
          "complete -o filenames -F _updagent updagent\n";
 }

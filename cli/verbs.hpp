@@ -1,5 +1,5 @@
-// The command line as data: one row per verb gives dispatch, help, man page, completion and the list
-// of exit codes. Each verb stands in a file of its own.
+// The command line as data: one row per verb gives dispatch, help, man page, completion and the
+// list of exit codes. Each verb stands in a file of its own.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -20,7 +20,7 @@ struct Verb {
   std::string_view summary;  // one line
   std::string_view details;  // for the man page and --help: what it promises, an example
   std::vector<base::Exit> exits;
-  bool takes_signals;        // ^C and SIGTERM are its own (drivers); otherwise they just end it
+  bool takes_signals;  // ^C and SIGTERM are its own (drivers); otherwise they just end it
   // Declares the options on the subcommand; what it returns runs after parsing.
   Run (*setup)(CLI::App& command);
 };
@@ -48,7 +48,7 @@ Run setup_help(CLI::App& command);
 // Help texts made from the table.
 std::string overview(const Session& session);
 std::string verb_help(const std::string& name);  // "" if there is no such verb
-std::string man_page();                  // troff, for updagent(1)
+std::string man_page();                          // troff, for updagent(1)
 std::string bash_completion();
 
 // Duration options: "30s"; refused by CLI11 with what was expected.

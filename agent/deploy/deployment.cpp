@@ -42,7 +42,7 @@ journal::Paths Context::journal_paths() const {
 namespace {
 
 bool is_regular(int fd) {
-  struct stat about {};
+  struct stat about{};
   return ::fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
 }
 
@@ -54,8 +54,8 @@ base::Result<base::UniqueFd> open_source(const std::string& source) {
   }
   auto opened = base::open_path(source, O_RDONLY | O_NOCTTY | O_NONBLOCK);
   if (opened && is_regular(opened->get())) return opened;
-  return Error(Code::usage, opened ? "'" + source + "' is not a regular file"
-                                   : opened.error().message())
+  return Error(Code::usage,
+               opened ? "'" + source + "' is not a regular file" : opened.error().message())
       .hint("SOURCE is a file, an http(s) or file URL, or - for standard input");
 }
 
@@ -74,7 +74,7 @@ base::Result<DeployResult> apply(const Context& context, const ApplyRequest& req
   UPD_ASSIGN(journal::Journal journal, open_journal(context, plan.settings));
   journal::DeploymentRow row =
       new_row(context, "apply",
-              request.source == "-"             ? "standard input"
+              request.source == "-"           ? "standard input"
               : fetch::is_url(request.source) ? fetch::redacted_url(request.source)
                                               : request.source);
   row.app = request.permissions.expected_app;
@@ -99,7 +99,8 @@ base::Result<std::string> rollback_target(const RollbackRequest& request,
         .hint("updagent releases " + request.app + " lists what is here; --to VERSION chooses one");
   }
   if (!store.has(*request.to))
-    return Error(Code::not_found, "release " + *request.to + " of '" + request.app + "' is not kept here")
+    return Error(Code::not_found,
+                 "release " + *request.to + " of '" + request.app + "' is not kept here")
         .expected(versions.empty() ? "none is kept" : base::join(versions, ", "))
         .got(*request.to);
   if (request.force) return *request.to;
@@ -177,8 +178,10 @@ DeployResult Engine::run_requested_rollback() {
     std::vector<std::string> command = context_.guardian_command;
     if (!command.empty()) command.push_back(recorder_.row().app);
     auto guardian = Guardian::start(command);
-    if (guardian) plan_.guardian = std::move(*guardian);
-    else status = guardian.error();
+    if (guardian)
+      plan_.guardian = std::move(*guardian);
+    else
+      status = guardian.error();
   }
   if (status) status = recorder_.begin(State::verify);
   base::failpoint::hit("deploy.begin.verify");
@@ -192,7 +195,8 @@ DeployResult Engine::run_requested_rollback() {
   return run(State::rollback);
 }
 
-// The manifest that the tree is checked against must itself be the one that was signed and installed.
+// The manifest that the tree is checked against must itself be the one that was signed and
+// installed.
 base::Status Engine::check_identity(const std::string& version) {
   const auto damaged = [&](const std::string& expected, const std::string& got) {
     return Error(Code::damaged, "the kept manifest of " + version + " was changed")
@@ -205,7 +209,8 @@ base::Status Engine::check_identity(const std::string& version) {
   UPD_ASSIGN(const trust::Envelope read, trust::parse_envelope(envelope));
   UPD_ASSIGN(const trust::Statement statement, trust::parse_statement(read.payload));
   if (statement.manifest_digest != digest)
-    return damaged("manifest " + statement.manifest_digest.hex() + ", which was signed", digest.hex());
+    return damaged("manifest " + statement.manifest_digest.hex() + ", which was signed",
+                   digest.hex());
   if (journal_ == nullptr) return base::ok();
   const auto rows = journal_->releases(recorder_.row().app);
   if (!rows) return base::ok();
@@ -215,7 +220,8 @@ base::Status Engine::check_identity(const std::string& version) {
     known = true;
     if (row.digest == digest.hex()) return base::ok();
   }
-  return known ? base::Status(damaged("a manifest that was installed here", digest.hex())) : base::ok();
+  return known ? base::Status(damaged("a manifest that was installed here", digest.hex()))
+               : base::ok();
 }
 
 // Re-hashed before anything moves; needs no network.
@@ -226,8 +232,8 @@ base::Status Engine::verify_rollback_target() {
   UPD_ASSIGN(const store::TreeReport report,
              store::verify_tree(plan_.store->path(version), manifest, context_.interrupt));
   if (!report.problems.empty())
-    return Error(Code::damaged, "the kept tree of " + version + " is damaged: " +
-                                    report.problems.front())
+    return Error(Code::damaged,
+                 "the kept tree of " + version + " is damaged: " + report.problems.front())
         .hint("apply " + version + " again from its artifact with --allow-downgrade");
   stage_summary_ = std::to_string(report.entries) + " entries intact";
   add_stage_detail("entries", report.entries);

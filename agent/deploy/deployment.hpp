@@ -67,8 +67,8 @@ base::Result<DeployResult> rollback(const Context& context, const RollbackReques
 struct RecoverReport {
   std::string app;
   bool acted = false;
-  std::string what;                     // a line for people
-  std::optional<DeployResult> result;   // of the deployment that was ended
+  std::string what;                    // a line for people
+  std::optional<DeployResult> result;  // of the deployment that was ended
   std::optional<base::Error> error;
 };
 // Ends what a dead driver left open, in every app or in one. Works without the database.

@@ -30,24 +30,43 @@ DeployResult Engine::run(State first) {
 Event Engine::step(State state) {
   // Decided but not closed: a restart in cleanup still knows how it ended.
   if (plan_.outcome) recorder_.row().outcome = outcome_name(*plan_.outcome);
-  if (plan_.committed && !plan_.outcome)
-    recorder_.row().outcome = outcome_name(Outcome::committed);
+  if (plan_.committed && !plan_.outcome) recorder_.row().outcome = outcome_name(Outcome::committed);
   stage_detail_ = journal::Json::object();
   stage_summary_.clear();
   base::Status status = recorder_.begin(state);
   base::failpoint::hit("deploy.begin." + std::string(state_name(state)));
   if (status) {
     switch (state) {
-      case State::fetch: status = fetch(); break;
-      case State::verify: status = verify(); break;
-      case State::stage: status = stage(); break;
-      case State::pre_upgrade: status = pre_upgrade(); break;
-      case State::switching: status = switch_over(); break;
-      case State::watch: status = watch(); break;
-      case State::commit: status = commit(); break;
-      case State::abandon: status = abandon(); break;
-      case State::rollback: status = roll_back(); break;
-      case State::cleanup: status = cleanup(); break;
+      case State::fetch:
+        status = fetch();
+        break;
+      case State::verify:
+        status = verify();
+        break;
+      case State::stage:
+        status = stage();
+        break;
+      case State::pre_upgrade:
+        status = pre_upgrade();
+        break;
+      case State::switching:
+        status = switch_over();
+        break;
+      case State::watch:
+        status = watch();
+        break;
+      case State::commit:
+        status = commit();
+        break;
+      case State::abandon:
+        status = abandon();
+        break;
+      case State::rollback:
+        status = roll_back();
+        break;
+      case State::cleanup:
+        status = cleanup();
+        break;
       case State::start:
       case State::preflight:
       case State::shift:
@@ -83,7 +102,8 @@ void Engine::add_stage_detail(std::string_view name, journal::Json value) {
   stage_detail_[std::string(name)] = std::move(value);
 }
 
-// What hindered the journal may be over: whoever opens it imports what waits. If not, the next does.
+// What hindered the journal may be over: whoever opens it imports what waits. If not, the next
+// does.
 void Engine::import_spool() {
   if (!recorder_.spooled()) return;
   constexpr base::Milliseconds kBriefly{500};

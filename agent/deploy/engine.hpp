@@ -1,4 +1,5 @@
-// The engine behind apply(), rollback() and recover(): one object per deployment. Private to deploy/.
+// The engine behind apply(), rollback() and recover(): one object per deployment. Private to
+// deploy/.
 #pragma once
 
 #include "agent/deploy/plan.hpp"

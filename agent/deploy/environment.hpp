@@ -17,10 +17,10 @@ struct CommandContext {
   std::string trace_id;
   std::string span_id;
   std::string app;
-  std::string from;         // "" = none
+  std::string from;  // "" = none
   std::string to;
   std::string phase;
-  std::string hook;         // "pre_upgrade", ..., "probe"
+  std::string hook;  // "pre_upgrade", ..., "probe"
 };
 
 // The release whose command it is, and where and as whom it runs.

@@ -22,8 +22,7 @@ base::Status prepare_root(const config::Layout& layout) {
     const base::Status made = base::make_directories(path, 0755);
     if (made && ::access(path.c_str(), W_OK | X_OK) == 0) continue;
     if (made || errno == EACCES || errno == EROFS || errno == EPERM)
-      return base::Error(base::Code::root_not_writable,
-                         "this user can't write '" + path + "'")
+      return base::Error(base::Code::root_not_writable, "this user can't write '" + path + "'")
           .hint("run it with sudo, or give a root folder of your own: --root DIR");
     return made;
   }
@@ -43,8 +42,8 @@ std::optional<journal::Journal> open_journal_or_warn(const Context& context,
                                         journal::Journal::Mode::read_write, settings.audit_group,
                                         kShortJournalWait);
   if (journal) return std::move(*journal);
-  context.observer->warning(journal.error().line() +
-                            ": going on without it, events wait in " + context.layout.spool());
+  context.observer->warning(journal.error().line() + ": going on without it, events wait in " +
+                            context.layout.spool());
   return std::nullopt;
 }
 

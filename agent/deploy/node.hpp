@@ -15,8 +15,8 @@ base::Result<journal::Journal> open_journal(const Context& context,
 std::optional<journal::Journal> open_journal_or_warn(const Context& context,
                                                      const config::Settings& settings);
 
-// For recovery and rollback: a broken node.toml must not leave an app half-way. The defaults, with a
-// warning, when it can't be read.
+// For recovery and rollback: a broken node.toml must not leave an app half-way. The defaults, with
+// a warning, when it can't be read.
 config::Settings settings_or_defaults(const Context& context, const std::string& app);
 
 }  // namespace updagent::deploy

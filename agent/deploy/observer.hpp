@@ -11,7 +11,7 @@
 namespace updagent::deploy {
 
 struct BytesProgress {
-  std::string_view what;               // "fetching", "unpacking"
+  std::string_view what;  // "fetching", "unpacking"
   std::uint64_t done = 0;
   std::optional<std::uint64_t> total;  // bytes
   std::string note;                    // "link lost (connection refused), again in 4 s"

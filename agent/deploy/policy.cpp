@@ -49,8 +49,8 @@ base::Status check_failed_before(const trust::Statement& offered, const KnownApp
   if (retry) return base::ok();
   for (const journal::ReleaseRow& row : known.releases) {
     if (row.version != offered.version || row.state != journal::ReleaseState::failed) continue;
-    return Error(Code::failed_before, "'" + offered.app + "' " + offered.version +
-                                          " was rolled back here before")
+    return Error(Code::failed_before,
+                 "'" + offered.app + "' " + offered.version + " was rolled back here before")
         .hint("updagent log show " + row.trace_id + " tells why; --retry tries it again");
   }
   return base::ok();
@@ -118,7 +118,8 @@ base::Result<std::string> user_for(const release::Manifest& manifest,
     return Error(Code::privilege, "the release wants its commands to run as '" + asked + "'")
         .expected("'" + own_user + "', the user that runs updagent")
         .got("'" + asked + "'")
-        .hint("run updagent as root, or set [run] user = \"" + own_user + "\" in " + app_config_path);
+        .hint("run updagent as root, or set [run] user = \"" + own_user + "\" in " +
+              app_config_path);
   }
   if (asked.empty()) return settings.default_user;
   if (asked == settings.default_user) return asked;
@@ -158,8 +159,8 @@ base::Status check_floor(const release::Manifest& from, const std::string& targe
   if (!from.needs.rollback_floor) return base::ok();
   const std::string floor = from.needs.rollback_floor->text();
   if (!below(target, floor)) return base::ok();
-  return Error(Code::rollback_floor, target + " can't run on data that " + from.version.text() +
-                                         " has touched")
+  return Error(Code::rollback_floor,
+               target + " can't run on data that " + from.version.text() + " has touched")
       .expected("at least " + floor + ", the release's rollback_floor")
       .got(target)
       .hint("publish a fixed newer version; updagent rollback --to " + target +
@@ -171,7 +172,8 @@ std::vector<std::string> describe_plan(const release::Manifest& manifest, const 
                                        const config::AppSettings& settings) {
   std::vector<std::string> lines;
   const std::string version = manifest.version.text();
-  const auto hook = [&lines](std::string_view name, const std::optional<release::Command>& command) {
+  const auto hook = [&lines](std::string_view name,
+                             const std::optional<release::Command>& command) {
     if (!command) return;
     std::string line = "run " + std::string(name) + ":";
     for (const std::string& word : command->argv) line += " " + word;

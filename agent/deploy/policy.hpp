@@ -60,6 +60,7 @@ base::Status check_floor(const release::Manifest& from, const std::string& targe
 
 // What --dry-run prints, a line each.
 std::vector<std::string> describe_plan(const release::Manifest& manifest, const std::string& from,
-                                       const std::string& user, const config::AppSettings& settings);
+                                       const std::string& user,
+                                       const config::AppSettings& settings);
 
 }  // namespace updagent::deploy

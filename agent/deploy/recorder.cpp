@@ -141,12 +141,12 @@ base::Status Recorder::record(const journal::ReleaseRow* release, const journal:
     // No second wait for it in this deployment: the order of the events stays, too.
     journal_ = nullptr;
   }
-  const base::Status spooled =
-      journal::spool(paths_, node_name_, pending_, row, release, app);
+  const base::Status spooled = journal::spool(paths_, node_name_, pending_, row, release, app);
   spooled_ = spooled_ || spooled.has_value();
   if (!spooled) {
     for (const journal::EventDraft& event : pending_)
-      ::syslog(LOG_ERR, "updagent: unrecorded: trace=%s app=%s event=%s stage=%s status=%s detail=%s",
+      ::syslog(LOG_ERR,
+               "updagent: unrecorded: trace=%s app=%s event=%s stage=%s status=%s detail=%s",
                event.trace_id.c_str(), event.app.c_str(), event.event.c_str(), event.stage.c_str(),
                event.status.c_str(), event.detail.dump().c_str());
     observer_.warning("events could not be stored anywhere (" + spooled.error().line() +

@@ -1,5 +1,5 @@
-// What happens to a deployment whose driver is gone: the restart column of the state table, with the
-// stored row where the database can be read, and with the links alone where it can't.
+// What happens to a deployment whose driver is gone: the restart column of the state table, with
+// the stored row where the database can be read, and with the links alone where it can't.
 #include "agent/deploy/recovery.hpp"
 
 #include <algorithm>
@@ -60,9 +60,10 @@ Error person_needed(const std::string& app, const store::Links& links) {
   const std::string current = links.current.value_or("nothing");
   const std::string committed = links.committed.value_or("nothing");
   const std::string hint =
-      current == committed
-          ? "updagent log shows why; apply a good release, or updagent rollback " + app + " --to VERSION"
-          : "apply a newer release, or: updagent rollback " + app + " --to " + committed + " --force";
+      current == committed ? "updagent log shows why; apply a good release, or updagent rollback " +
+                                 app + " --to VERSION"
+                           : "apply a newer release, or: updagent rollback " + app + " --to " +
+                                 committed + " --force";
   return Error(Code::rollback_failed, "'" + app + "' waits for a person: current is " + current +
                                           ", committed is " + committed)
       .hint(hint);
@@ -78,8 +79,8 @@ base::Result<std::vector<std::string>> apps_on_disk(const Context& context) {
   return names;
 }
 
-RecoverReport recover_one(const Context& context, journal::Journal* journal,
-                          const std::string& app, base::Milliseconds wait) {
+RecoverReport recover_one(const Context& context, journal::Journal* journal, const std::string& app,
+                          base::Milliseconds wait) {
   RecoverReport report;
   report.app = app;
   const auto failed = [&report](Error error) {
@@ -145,8 +146,9 @@ DeployResult Engine::run_recovery() {
   recorder_.reopen();
   recorder_.set_actor(context_.actor);
   recorder_.stop_waiting_for_the_journal();
-  recorder_.event("recover.started", "started",
-                  {{"found_in", row.state}, {"reason", row.reason}, {"driver_pid", row.driver_pid}});
+  recorder_.event(
+      "recover.started", "started",
+      {{"found_in", row.state}, {"reason", row.reason}, {"driver_pid", row.driver_pid}});
   base::failpoint::hit("deploy.recover.begin");
   const bool committed_link = plan_.store && [&] {
     const auto links = plan_.store->links();
@@ -154,13 +156,20 @@ DeployResult Engine::run_recovery() {
   }();
   State first = State::closed;
   switch (row_of(found).restarted) {
-    case Restart::nothing: break;
-    case Restart::abandon: first = State::abandon; break;
-    case Restart::roll_back: first = State::rollback; break;
+    case Restart::nothing:
+      break;
+    case Restart::abandon:
+      first = State::abandon;
+      break;
+    case Restart::roll_back:
+      first = State::rollback;
+      break;
     case Restart::ask_committed_link:
       first = committed_link ? State::cleanup : State::rollback;
       break;
-    case Restart::again: first = State::cleanup; break;
+    case Restart::again:
+      first = State::cleanup;
+      break;
   }
   // The release was judged good and the link says so: finish forward.
   if (first == State::cleanup && committed_link && row.kind == "apply" &&
@@ -168,7 +177,8 @@ DeployResult Engine::run_recovery() {
     plan_.committed = true;
     plan_.reason = "healthy";
     row.reason.clear();
-    if (auto manifest = plan_.store->manifest(row.to_version)) plan_.manifest = std::move(*manifest);
+    if (auto manifest = plan_.store->manifest(row.to_version))
+      plan_.manifest = std::move(*manifest);
     if (plan_.manifest)
       if (auto user = user_of(*plan_.manifest)) plan_.user = *user;
     const base::Status recorded = record_commit();
@@ -211,7 +221,8 @@ base::Result<std::vector<RecoverReport>> recover(const Context& context, const s
 
 base::Result<std::vector<std::string>> rebuild(const Context& context) {
   UPD_TRY(prepare_root(context.layout));
-  UPD_ASSIGN(const config::Settings settings, config::load(context.layout, context.config_file, ""));
+  UPD_ASSIGN(const config::Settings settings,
+             config::load(context.layout, context.config_file, ""));
   std::vector<std::string> lines;
   UPD_ASSIGN(const std::string aside, journal::set_damaged_aside(context.journal_paths()));
   if (!aside.empty()) lines.push_back("the old database is kept as " + aside);
@@ -227,8 +238,9 @@ base::Result<std::vector<std::string>> rebuild(const Context& context) {
     for (const std::string& version : versions) {
       const auto manifest = store.manifest(version);
       const auto digest = store.manifest_digest(version);
-      const auto report = manifest ? store::verify_tree(store.path(version), *manifest, context.interrupt)
-                                   : base::Result<store::TreeReport>(manifest.error());
+      const auto report =
+          manifest ? store::verify_tree(store.path(version), *manifest, context.interrupt)
+                   : base::Result<store::TreeReport>(manifest.error());
       const bool intact = report && digest && report->problems.empty();
       journal::ReleaseRow row;
       row.app = app;
@@ -238,7 +250,7 @@ base::Result<std::vector<std::string>> rebuild(const Context& context) {
       const auto mark = release::parse_semver(links.committed.value_or(""));
       const auto own = release::parse_semver(version);
       const bool was_good = mark && own && release::precedence(*own, *mark) <= 0;
-      row.state = !intact ? journal::ReleaseState::failed
+      row.state = !intact    ? journal::ReleaseState::failed
                   : was_good ? journal::ReleaseState::good
                              : journal::ReleaseState::staged;
       row.installed_us = base::wall_now_us();
@@ -258,7 +270,8 @@ base::Result<std::vector<std::string>> rebuild(const Context& context) {
       event.to_version = version;
       event.actor = context.actor;
       event.detail = {{"state", journal::release_state_name(row.state)}, {"digest", row.digest}};
-      if (!intact) event.detail["problem"] = report ? report->problems.front() : report.error().line();
+      if (!intact)
+        event.detail["problem"] = report ? report->problems.front() : report.error().line();
       UPD_TRY(journal.record(std::span(&event, 1), nullptr, &row, &app_row));
       lines.push_back(app + " " + version + ": " +
                       (intact ? std::string(journal::release_state_name(row.state)) : "damaged"));

@@ -43,7 +43,7 @@ struct DeployResult {
   std::optional<base::Error> error;  // why it did not end as asked
   bool requested_rollback = false;   // `rollback` was the wish: rolled_back is success
   bool dry_run = false;
-  std::vector<std::string> plan;     // --dry-run: what would happen, a line each
+  std::vector<std::string> plan;  // --dry-run: what would happen, a line each
 
   base::Exit exit() const;
 };

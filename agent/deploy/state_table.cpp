@@ -39,15 +39,21 @@ const std::array<Row, kStateCount>& state_table() {
   return kTable;
 }
 
-const Row& row_of(State state) { return state_table()[static_cast<std::size_t>(state)]; }
+const Row& row_of(State state) {
+  return state_table()[static_cast<std::size_t>(state)];
+}
 
 State next_state(State state, Event event) {
   const auto follow = [event](const Row& row) {
     switch (event) {
-      case Event::done: return row.done;
-      case Event::failed: return row.failed;
-      case Event::interrupted: return row.interrupted;
-      case Event::restarted: break;  // decided by the caller with Row::restarted
+      case Event::done:
+        return row.done;
+      case Event::failed:
+        return row.failed;
+      case Event::interrupted:
+        return row.interrupted;
+      case Event::restarted:
+        break;  // decided by the caller with Row::restarted
     }
     return State::closed;
   };
@@ -58,9 +64,12 @@ State next_state(State state, Event event) {
 
 std::string_view state_name(State state) {
   switch (state) {
-    case State::switching: return "switch";
-    case State::abandon: return "abandon";
-    case State::closed: return "closed";
+    case State::switching:
+      return "switch";
+    case State::abandon:
+      return "abandon";
+    case State::closed:
+      return "closed";
     case State::fetch:
     case State::verify:
     case State::stage:
@@ -71,7 +80,8 @@ std::string_view state_name(State state) {
     case State::watch:
     case State::commit:
     case State::rollback:
-    case State::cleanup: break;
+    case State::cleanup:
+      break;
   }
   return row_of(state).stage;
 }
@@ -84,11 +94,16 @@ std::optional<State> state_from_name(std::string_view name) {
 
 std::string_view restart_text(Restart restart) {
   switch (restart) {
-    case Restart::nothing: return "nothing";
-    case Restart::abandon: return "abandon";
-    case Restart::roll_back: return "roll back";
-    case Restart::ask_committed_link: return "committed names the candidate: cleanup; else roll back";
-    case Restart::again: return "again";
+    case Restart::nothing:
+      return "nothing";
+    case Restart::abandon:
+      return "abandon";
+    case Restart::roll_back:
+      return "roll back";
+    case Restart::ask_committed_link:
+      return "committed names the candidate: cleanup; else roll back";
+    case Restart::again:
+      return "again";
   }
   return "";
 }

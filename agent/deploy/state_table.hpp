@@ -57,7 +57,7 @@ struct Row {
   State failed;
   State interrupted;
   Restart restarted;
-  bool in_files;  // the strategy `files` passes through it
+  bool in_files;          // the strategy `files` passes through it
   std::string_view what;  // for docs
 };
 

@@ -1,4 +1,5 @@
-// fetch, verify, stage: from a source to a complete tree in releases/. Nothing that runs is touched.
+// fetch, verify, stage: from a source to a complete tree in releases/. Nothing that runs is
+// touched.
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -23,14 +24,15 @@ std::string machine_type() {
 
 std::string waiting_note(const fetch::Progress& progress) {
   if (progress.waiting == fetch::Waiting::none) return "";
-  return std::string(progress.waiting == fetch::Waiting::server_busy ? "server busy" : "link lost") +
+  return std::string(progress.waiting == fetch::Waiting::server_busy ? "server busy"
+                                                                     : "link lost") +
          " (" + progress.last_problem + "), again in " +
          base::human_duration(progress.retry_in.count() * 1000);
 }
 
 // A pipe can be read once: its digest is only known at the end.
 bool can_rewind(int fd) {
-  struct stat about {};
+  struct stat about{};
   return ::fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
 }
 
@@ -102,11 +104,11 @@ base::Result<bool> Engine::admit_envelope(std::string_view envelope) {
   const std::string claimed_app =
       claimed && release::is_app_name(claimed->app) ? claimed->app : std::string();
   UPD_TRY(reload_settings(claimed_app));
-  UPD_ASSIGN(const trust::TrustSet keys,
-             context_.trust_override.empty()
-                 ? trust::load_trust(context_.layout.trust(), claimed_app,
-                                     plan_.settings.app.threshold)
-                 : trust::load_trust_from(context_.trust_override, plan_.settings.app.threshold));
+  UPD_ASSIGN(
+      const trust::TrustSet keys,
+      context_.trust_override.empty()
+          ? trust::load_trust(context_.layout.trust(), claimed_app, plan_.settings.app.threshold)
+          : trust::load_trust_from(context_.trust_override, plan_.settings.app.threshold));
   UPD_ASSIGN(trust::Verified verified, trust::verify_envelope(envelope, keys));
   if (!release::is_app_name(verified.statement.app))
     return Error(Code::statement_invalid, "the signed statement names no usable app")
@@ -189,7 +191,8 @@ base::Status Engine::verify() {
       return base::system_error(errno, "cannot rewind the artifact");
   }
   if (plan_.artifact) {
-    plan_.source = std::make_unique<release::FdSource>(plan_.artifact.get(), recorder_.row().source);
+    plan_.source =
+        std::make_unique<release::FdSource>(plan_.artifact.get(), recorder_.row().source);
     plan_.reader = std::make_unique<release::ArtifactReader>(*plan_.source, context_.interrupt);
     UPD_ASSIGN(const std::string envelope, plan_.reader->read_envelope());
     UPD_TRY(admit_envelope(envelope));
@@ -219,9 +222,9 @@ base::Status Engine::verify() {
     options.min_free_bytes = plan_.settings.app.min_free_bytes;
     UPD_ASSIGN(plan_.staging, store::Staging::begin(*plan_.store, plan_.statement.manifest_digest,
                                                     plan_.envelope, options));
-    UPD_TRY(plan_.reader->read_manifest(plan_.statement.manifest_digest, [this](std::string_view piece) {
-      return plan_.staging->manifest_bytes(piece);
-    }));
+    UPD_TRY(plan_.reader->read_manifest(
+        plan_.statement.manifest_digest,
+        [this](std::string_view piece) { return plan_.staging->manifest_bytes(piece); }));
     UPD_ASSIGN(plan_.manifest, plan_.staging->parse_manifest());
   }
   UPD_TRY(check_manifest(*plan_.manifest, plan_.statement, UPDAGENT_VERSION, machine_type()));
@@ -247,7 +250,8 @@ base::Status Engine::verify() {
 base::Status Engine::check_user() {
   if (plan_.user.empty()) return base::ok();
   UPD_ASSIGN(const base::Identity identity, base::identity_of_user(plan_.user));
-  if (identity.uid != 0 || plan_.settings.app.allow_root || plan_.settings.app.user) return base::ok();
+  if (identity.uid != 0 || plan_.settings.app.allow_root || plan_.settings.app.user)
+    return base::ok();
   return Error(Code::privilege, "the release wants its commands to run as '" + plan_.user + "'")
       .expected("an unprivileged user")
       .got("another name of root (uid 0)")
@@ -335,9 +339,9 @@ base::Status Engine::stage() {
   add_stage_detail("linked_files", report.linked_files);
   if (!report.damaged_kept.empty()) {
     add_stage_detail("damaged_kept", report.damaged_kept);
-    observer().warning("damage in a kept release, its file was not taken: " +
-                       report.damaged_kept.front() + " (updagent verify --installed " +
-                       plan_.statement.app + " tells more)");
+    observer().warning(
+        "damage in a kept release, its file was not taken: " + report.damaged_kept.front() +
+        " (updagent verify --installed " + plan_.statement.app + " tells more)");
   }
   stage_summary_ = std::to_string(plan_.manifest->entries.size()) + " entries, " +
                    base::human_bytes(report.written_bytes) + " written, " +

@@ -1,5 +1,5 @@
-// abandon, rollback, cleanup: how a deployment ends. Nothing here waits for the journal, and no hook
-// of any release can stop it.
+// abandon, rollback, cleanup: how a deployment ends. Nothing here waits for the journal, and no
+// hook of any release can stop it.
 #include <fcntl.h>
 
 #include <algorithm>
@@ -54,8 +54,8 @@ base::Status Engine::roll_back() {
   }
   recorder_.event("rollback.started", "started", {{"to", target}, {"reason", row.reason}});
   base::failpoint::hit("deploy.before_rollback_link");
-  const base::Status moved = plan_.store->set_current(
-      target.empty() ? std::nullopt : std::optional<std::string>(target));
+  const base::Status moved =
+      plan_.store->set_current(target.empty() ? std::nullopt : std::optional<std::string>(target));
   if (!moved) return rollback_failed(moved.error());
   base::failpoint::hit("deploy.after_rollback_link");
   plan_.outcome = Outcome::rolled_back;
@@ -130,11 +130,10 @@ base::Status Engine::prove_previous(const std::string& version) {
     recorder_.event("probe.passed", "skipped", {{"reason", "not probed during boot"}});
     return base::ok();
   }
-  const base::Status proved =
-      prove_and_watch(*manifest, *user, base::Milliseconds(0), nullptr);
+  const base::Status proved = prove_and_watch(*manifest, *user, base::Milliseconds(0), nullptr);
   if (proved) return proved;
-  return rollback_failed(Error(Code::probe_failed, "after the way back to " + version + ": " +
-                                                       proved.error().line()));
+  return rollback_failed(
+      Error(Code::probe_failed, "after the way back to " + version + ": " + proved.error().line()));
 }
 
 base::Status Engine::cleanup() {
@@ -145,10 +144,10 @@ base::Status Engine::cleanup() {
                                        *plan_.manifest, plan_.user, nullptr);
     if (!hook) observer().warning(hook.error().line() + ", ignoring: the release is committed");
   }
-  const bool resumable = plan_.error && (plan_.error->code() == Code::fetch_failed ||
-                                         plan_.error->code() == Code::interrupted ||
-                                         plan_.error->code() == Code::no_space ||
-                                         plan_.error->code() == Code::busy);
+  const bool resumable =
+      plan_.error &&
+      (plan_.error->code() == Code::fetch_failed || plan_.error->code() == Code::interrupted ||
+       plan_.error->code() == Code::no_space || plan_.error->code() == Code::busy);
   forget_download(resumable);
   remove_unused_app_folder();
   if (plan_.store && plan_.locked && !plan_.request.dry_run) {
@@ -166,8 +165,8 @@ void Engine::forget_download(bool resumable) {
   const std::string downloads = context_.layout.downloads();
   if (fetch::is_url(plan_.request.source) && !resumable)
     fetch::forget(downloads, plan_.request.source);
-  const base::Status swept = fetch::sweep(downloads, plan_.settings.incoming_keep,
-                                          plan_.settings.incoming_max_bytes);
+  const base::Status swept =
+      fetch::sweep(downloads, plan_.settings.incoming_keep, plan_.settings.incoming_max_bytes);
   if (!swept) observer().note(swept.error().line() + ", ignoring");
 }
 
@@ -208,8 +207,8 @@ void Engine::apply_retention() {
     release.version = version;  // a tree without a row: killed between rename and record
     for (const journal::ReleaseRow& stored : *rows)
       if (stored.version == version) release = stored;
-    candidates.push_back({version, std::string(journal::release_state_name(release.state)),
-                          release.installed_us});
+    candidates.push_back(
+        {version, std::string(journal::release_state_name(release.state)), release.installed_us});
     known.push_back(release);
   }
   const int keep = plan_.settings.app.keep.value_or(plan_.manifest ? plan_.manifest->keep : 3);

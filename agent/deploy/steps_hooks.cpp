@@ -42,16 +42,15 @@ base::Result<RuntimePlace> Engine::place_for(const release::Manifest& manifest,
   return prepare_place(*plan_.store, context_.layout, manifest.version.text(), user);
 }
 
-base::Status Engine::run_hook(std::string_view name,
-                              const std::optional<release::Command>& command,
+base::Status Engine::run_hook(std::string_view name, const std::optional<release::Command>& command,
                               const release::Manifest& manifest, const std::string& user,
                               base::Interrupt* interrupt) {
   if (!command) return base::ok();
   UPD_ASSIGN(const RuntimePlace place, place_for(manifest, user));
   base::ChildSpec spec;
   spec.argv = command->argv;
-  UPD_ASSIGN(spec.environment, command_environment(command_context(name), place, manifest,
-                                                   plan_.settings.app));
+  UPD_ASSIGN(spec.environment,
+             command_environment(command_context(name), place, manifest, plan_.settings.app));
   spec.working_directory = place.release_directory;
   spec.identity = place.identity;
   spec.time_limit = std::min(command->timeout, plan_.settings.app.max_hook_timeout);
@@ -79,8 +78,8 @@ base::Status Engine::run_hook(std::string_view name,
   std::string last_line = ran->output;
   while (!last_line.empty() && last_line.back() == '\n') last_line.pop_back();
   last_line = last_line.substr(last_line.find_last_of('\n') + 1);
-  return Error(Code::hook_failed, "the hook " + std::string(name) + " of " +
-                                      manifest.version.text() + " failed")
+  return Error(Code::hook_failed,
+               "the hook " + std::string(name) + " of " + manifest.version.text() + " failed")
       .expected("exit status 0")
       .got(ran->describe(spec.time_limit) + (last_line.empty() ? "" : ", saying: " + last_line))
       .hint("updagent log show " + recorder_.row().trace_id + " has its output");

@@ -39,13 +39,13 @@ base::Status Engine::switch_over() {
 }
 
 base::Status Engine::watch() {
-  const base::Milliseconds watch_time = std::min(plan_.manifest->watch, plan_.settings.app.max_watch);
+  const base::Milliseconds watch_time =
+      std::min(plan_.manifest->watch, plan_.settings.app.max_watch);
   return prove_and_watch(*plan_.manifest, plan_.user, watch_time, context_.interrupt);
 }
 
 base::Status Engine::prove_and_watch(const release::Manifest& manifest, const std::string& user,
-                                     base::Milliseconds watch_time,
-                                     base::Interrupt* interrupt) {
+                                     base::Milliseconds watch_time, base::Interrupt* interrupt) {
   if (manifest.probes.empty() && watch_time.count() == 0) {
     stage_summary_ = "no probes";
     return base::ok();
@@ -53,8 +53,8 @@ base::Status Engine::prove_and_watch(const release::Manifest& manifest, const st
   UPD_ASSIGN(const RuntimePlace place, place_for(manifest, user));
   health::ProbeContext context;
   context.working_directory = place.release_directory;
-  UPD_ASSIGN(context.environment, command_environment(command_context("probe"), place, manifest,
-                                                      plan_.settings.app));
+  UPD_ASSIGN(context.environment,
+             command_environment(command_context("probe"), place, manifest, plan_.settings.app));
   context.identity = place.identity;
   context.ca_file = plan_.settings.fetch.ca_file;
   context.interrupt = interrupt;
@@ -65,12 +65,13 @@ base::Status Engine::prove_and_watch(const release::Manifest& manifest, const st
                                     [&](const auto& known) { return known.name == result.probe; });
     const int enough = probe == manifest.probes.end() || !result.healthy ? 1 : probe->successes;
     if (result.in_a_row != enough) return;
-    const std::string_view passed = failed_before[result.probe] ? "probe.recovered" : "probe.passed";
+    const std::string_view passed =
+        failed_before[result.probe] ? "probe.recovered" : "probe.passed";
     failed_before[result.probe] = !result.healthy;
-    recorder_.event(result.healthy ? passed : "probe.failed",
-                    result.healthy ? "success" : "failure",
-                    {{"probe", result.probe}, {"problem", result.problem}, {"output", result.output}},
-                    result.duration_us);
+    recorder_.event(
+        result.healthy ? passed : "probe.failed", result.healthy ? "success" : "failure",
+        {{"probe", result.probe}, {"problem", result.problem}, {"output", result.output}},
+        result.duration_us);
   };
   UPD_ASSIGN(health::Verdict verdict, health::prove(manifest.probes, context, on_result));
   UPD_TRY(recorder_.flush());
@@ -102,8 +103,8 @@ base::Status Engine::commit() {
   recorder_.event("release.verified", report.problems.empty() ? "success" : "failure",
                   {{"entries", report.entries}, {"problems", report.problems}});
   if (!report.problems.empty())
-    return Error(Code::damaged, "the tree of " + version + " changed after it was verified: " +
-                                    report.problems.front());
+    return Error(Code::damaged, "the tree of " + version +
+                                    " changed after it was verified: " + report.problems.front());
   if (context_.interrupt != nullptr && context_.interrupt->requested())
     return Error(Code::interrupted, "stopped before the commit");
   base::failpoint::hit("deploy.before_commit_link");
@@ -133,7 +134,8 @@ base::Status Engine::record_commit() {
     release.version = row.to_version;
     release.digest = row.to_digest;
     release.installed_us = base::wall_now_us();
-    if (const auto size = base::disk_usage(plan_.store->path(row.to_version))) release.size_bytes = *size;
+    if (const auto size = base::disk_usage(plan_.store->path(row.to_version)))
+      release.size_bytes = *size;
   }
   release.state = journal::ReleaseState::good;
   release.removed = false;
