@@ -9,7 +9,7 @@
 
 namespace updagent::journal {
 
-std::string detail_text(const Json& detail);  // compact, keys sorted
+std::string json_text(const Json& value);  // compact, keys sorted: as a detail is stored
 std::string canonical(const Event& event, std::string_view detail);
 
 }  // namespace updagent::journal

@@ -36,7 +36,7 @@ Result<ChainWriter> ChainWriter::start(Database& database, const std::string& no
 Status ChainWriter::append(const EventDraft& draft) {
   Event event{bounded(draft), newest_.count + 1, node_name_, newest_.hash, {}};
   if (event.timestamp_us == 0) event.timestamp_us = base::wall_now_us();
-  const std::string detail = detail_text(event.detail);
+  const std::string detail = json_text(event.detail);
   event.hash = base::sha256(canonical(event, detail));
   const int fields = bind_row(insert_, static_cast<const EventDraft&>(event));
   insert_.bind(fields + 1, event.event_id);

@@ -12,10 +12,6 @@ namespace {
 constexpr std::size_t kTraceIdBytes = 16;
 constexpr std::size_t kSpanIdBytes = 8;
 
-std::string dumped(const Json& value) {
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 // All zeros mean "no trace" in W3C Trace Context.
 std::string random_id(std::size_t bytes) {
   for (;;) {
@@ -27,8 +23,8 @@ std::string random_id(std::size_t bytes) {
 
 }  // namespace
 
-std::string detail_text(const Json& detail) {
-  return dumped(detail);
+std::string json_text(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string canonical(const Event& event, std::string_view detail) {
@@ -38,7 +34,7 @@ std::string canonical(const Event& event, std::string_view detail) {
     out.append(name).append("\":").append(value);
   };
   const auto text = [&raw](std::string_view name, const std::string& value) {
-    raw(name, dumped(Json(value)));
+    raw(name, json_text(Json(value)));
   };
   const auto number = [&raw](std::string_view name, std::int64_t value) {
     raw(name, std::to_string(value));
@@ -66,7 +62,7 @@ std::string canonical(const Event& event, std::string_view detail) {
 }
 
 std::string canonical(const Event& event) {
-  return canonical(event, dumped(event.detail));
+  return canonical(event, json_text(event.detail));
 }
 
 Json to_json(const Event& event) {

@@ -5,6 +5,7 @@
 
 #include "agent/base/strict_json.hpp"
 #include "agent/base/text.hpp"
+#include "agent/journal/canonical.hpp"
 #include "agent/journal/journal.hpp"
 
 namespace updagent::journal {
@@ -13,19 +14,15 @@ namespace {
 constexpr std::string_view kCut = "…";
 constexpr std::size_t kMaxKeyBytes = 256;
 
-std::string dumped(const Json& value) {
-  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
-}
-
 // Floats and integers past 2^53 differ from reader to reader: they are stored as text.
 Json cleaned_number(Json value) {
-  if (value.is_number_float()) return dumped(value);
+  if (value.is_number_float()) return json_text(value);
   const bool too_large =
       value.is_number_unsigned()
           ? value.get<std::uint64_t>() > static_cast<std::uint64_t>(base::kMaxJsonInteger)
           : value.get<std::int64_t>() < -base::kMaxJsonInteger ||
                 value.get<std::int64_t>() > base::kMaxJsonInteger;
-  if (too_large) return dumped(value);
+  if (too_large) return json_text(value);
   return value;
 }
 
@@ -63,31 +60,35 @@ void cut_strings(Json& value, std::size_t max_bytes) {
 }
 
 bool fits(const Json& detail) {
-  return dumped(detail).size() <= kMaxDetailBytes;
+  return json_text(detail).size() <= kMaxDetailBytes;
 }
 
-// The longest length of a string with which all of it fits: so only the longest ones are cut.
+Json cut_to(const Json& detail, std::size_t max_bytes) {
+  Json copy = detail;
+  cut_strings(copy, max_bytes);
+  copy["truncated"] = true;
+  return copy;
+}
+
+// About the longest length of a string with which all of it fits: so only the longest ones are cut.
 Json shortened(Json detail) {
+  constexpr std::size_t kStep = 1024;    // near enough: each try copies and prints all of it
   cut_strings(detail, kMaxDetailBytes);  // no string alone is longer
-  const auto cut_to = [&](std::size_t max_bytes) {
-    Json copy = detail;
-    cut_strings(copy, max_bytes);
-    copy["truncated"] = true;
-    return copy;
-  };
+  Json best = cut_to(detail, 0);
+  if (!fits(best)) return Json{{"truncated", true}};  // too many keys or numbers
   std::size_t low = 0;
-  std::size_t high = kMaxDetailBytes;
+  std::size_t high = kMaxDetailBytes / kStep;
   while (low < high) {
     const std::size_t middle = low + (high - low + 1) / 2;
-    if (fits(cut_to(middle))) {
+    Json tried = cut_to(detail, middle * kStep);
+    if (fits(tried)) {
       low = middle;
+      best = std::move(tried);
     } else {
       high = middle - 1;
     }
   }
-  Json result = cut_to(low);
-  if (!fits(result)) return Json{{"truncated", true}};  // too many keys or numbers
-  return result;
+  return best;
 }
 
 }  // namespace

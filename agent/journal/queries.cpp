@@ -206,10 +206,9 @@ Result<std::optional<DeploymentRow>> Journal::deployment(const std::string& trac
 }
 
 Result<std::optional<DeploymentRow>> Journal::last_deployment(const std::string& app) {
-  UPD_ASSIGN(Statement newest,
-             impl_->database.prepare("SELECT " + column_list<DeploymentRow>() +
-                                     " FROM deployments WHERE app = ?"
-                                     " ORDER BY started_us DESC LIMIT 1"));
+  UPD_ASSIGN(Statement newest, impl_->database.prepare("SELECT " + column_list<DeploymentRow>() +
+                                                       " FROM deployments WHERE app = ?"
+                                                       " ORDER BY started_us DESC LIMIT 1"));
   newest.bind(1, std::string_view(app));
   return read_one_row<DeploymentRow>(std::move(newest));
 }

@@ -8,7 +8,7 @@ namespace updagent::journal {
 namespace {
 
 std::string line_of(std::string_view kind, Json content) {
-  return detail_text(Json{{std::string(kind), std::move(content)}}) + "\n";
+  return json_text(Json{{std::string(kind), std::move(content)}}) + "\n";
 }
 
 Json event_to_json(const EventDraft& draft) {

@@ -156,6 +156,7 @@ TEST(Damage, A_damaged_database_is_set_aside_with_all_that_belongs_to_it) {
 }
 
 TEST(Damage, A_commit_that_fails_is_an_error_and_leaves_nothing_behind) {
+  if (!kFailpoints) GTEST_SKIP() << "built without failpoints";
   for (const auto& [injected, code] :
        {std::pair("EIO", "io_error"), std::pair("ENOSPC", "no_space")}) {
     const TempDirectory root;
@@ -178,6 +179,7 @@ TEST(Damage, A_commit_that_fails_is_an_error_and_leaves_nothing_behind) {
 }
 
 TEST(Damage, A_head_that_fails_to_sync_does_not_fail_the_record) {
+  if (!kFailpoints) GTEST_SKIP() << "built without failpoints";
   const TempDirectory root;
   {
     open_journal(root.path());
@@ -194,6 +196,7 @@ TEST(Damage, A_head_that_fails_to_sync_does_not_fail_the_record) {
 }
 
 TEST(Damage, A_kill_before_the_commit_leaves_the_chain_as_it_was) {
+  if (!kFailpoints) GTEST_SKIP() << "built without failpoints";
   const TempDirectory root;
   {
     open_journal(root.path());

@@ -87,6 +87,7 @@ TEST(Migrations, The_database_of_another_program_is_refused_and_left_alone) {
 }
 
 TEST(Migrations, A_crash_between_file_and_tables_is_finished_by_the_next_one) {
+  if (!kFailpoints) GTEST_SKIP() << "built without failpoints";
   const TempDirectory root;
   {
     Child killed({"record", root.path(), "1"}, {"UPDAGENT_FAILPOINTS=sqlite.commit=kill"});

@@ -110,6 +110,7 @@ TEST(Spool, A_kill_between_commit_and_removal_imports_nothing_twice) {
 }
 
 TEST(Spool, A_kill_before_the_commit_loses_nothing) {
+  if (!kFailpoints) GTEST_SKIP() << "built without failpoints";
   const TempDirectory root;
   open_journal(root.path());
   spool_event(root.path(), 1);

@@ -5,26 +5,38 @@
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <sstream>
 
-#include "agent/base/files.hpp"
-
 namespace updagent::journal::testing {
 
+namespace {
+
+constexpr std::uint64_t kEnoughBytes = 128ULL << 20;  // many times what a test leaves
+
+std::string parent_directory() {
+  struct statvfs about{};
+  const bool room = ::statvfs("/dev/shm", &about) == 0 && ::access("/dev/shm", W_OK) == 0 &&
+                    about.f_bavail * about.f_frsize >= kEnoughBytes;
+  return room ? "/dev/shm" : "/tmp";
+}
+
+}  // namespace
+
 TempDirectory::TempDirectory() {
-  std::string name = "/tmp/updagent-journal-XXXXXX";
+  std::string name = parent_directory() + "/updagent-journal-XXXXXX";
   if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
   path_ = name;
   ::chmod(path_.c_str(), 0755);
 }
 
 TempDirectory::~TempDirectory() {
-  const auto parent = base::open_directory("/tmp");
-  if (parent) static_cast<void>(base::remove_tree(parent->get(), path_.substr(5)).has_value());
+  std::filesystem::remove_all(path_);
 }
 
 Paths paths_in(const std::string& directory) {

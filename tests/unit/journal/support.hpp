@@ -13,6 +13,13 @@ namespace updagent::journal::testing {
 
 inline constexpr std::int64_t kBaseTimeUs = 1'760'000'000'000'000;  // 2025-10-09T08:53:20Z
 
+#ifdef UPDAGENT_FAILPOINTS
+inline constexpr bool kFailpoints = true;
+#else
+inline constexpr bool kFailpoints = false;  // a build for users: what needs one is skipped
+#endif
+
+// In memory where there is room: thousands of fsyncs, and no power cut is tried here.
 class TempDirectory {
  public:
   TempDirectory();
