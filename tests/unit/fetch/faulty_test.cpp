@@ -238,7 +238,7 @@ TEST_F(FaultyFetch, A_new_version_with_another_head_is_offered_again) {
 
 // Versions and cuts at random: whatever happens, the result is one version.
 TEST_F(FaultyFetch, Random_cuts_and_versions_never_give_a_mix) {
-  constexpr int kRounds = 40;
+  constexpr int kRounds = 25;
   constexpr std::size_t kSmall = 20'000;
   std::uint32_t state = 12345;  // fixed: a failure can be repeated
   const auto random = [&](std::uint32_t below) {

@@ -121,6 +121,12 @@ class FetchTest : public testing::Test {
   std::vector<Progress> progress_;
 };
 
+#ifdef UPDAGENT_FAILPOINTS
+inline constexpr bool kHasFailpoints = true;
+#else
+inline constexpr bool kHasFailpoints = false;  // kills and reboots can't be made then
+#endif
+
 // Runs this test binary as `fetch-child`: see main.cpp.
 std::vector<std::string> child_command(const std::string& url, const std::string& downloads,
                                        const std::string& options);

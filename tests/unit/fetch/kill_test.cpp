@@ -19,6 +19,10 @@ class KilledFetch : public FetchTest {
     EXPECT_EQ(std::system(("touch -d yesterday " + path).c_str()), 0);
   }
 
+  void SetUp() override {
+    if (!kHasFailpoints) GTEST_SKIP() << "built without failpoints";
+  }
+
   // The child's answer, line by line: readable until it has ended.
   base::UniqueFd start_child(const std::string& options,
                              const std::vector<std::string>& environment) {

@@ -56,6 +56,7 @@ TEST_F(PartFileTest, A_kill_loses_no_byte_even_without_a_checkpoint) {
 }
 
 TEST_F(PartFileTest, After_a_reboot_only_synced_bytes_count) {
+  if (!kHasFailpoints) GTEST_SKIP() << "built without failpoints";
   ::setenv("UPDAGENT_TEST_BOOT_ID", "first", 1);
   {
     PartFile part = open();
