@@ -153,7 +153,8 @@ TEST(Settings, Add_up_notifications_of_all_files) {
   ASSERT_EQ(settings->notifications.size(), 3U);
   EXPECT_EQ(settings->notifications[0].command, (std::vector<std::string>{"/bin/a", ""}));
   EXPECT_EQ(settings->notifications[2].name, "c");
-  EXPECT_EQ(settings->notifications[2].on, std::vector<std::string>{"rolled_back", "rollback_failed"});
+  const std::vector<std::string> usual = {"rolled_back", "rollback_failed"};
+  EXPECT_EQ(settings->notifications[2].on, usual);
   EXPECT_EQ(node.load().value().notifications.size(), 2U);
 }
 
@@ -250,7 +251,8 @@ TEST(Refusals, Of_a_wrong_value_say_what_was_expected_and_what_was_there) {
       {"[[notify]]\nname = \"a\"\nwebhook = \"ftp://x\"", "http or https URL", "\"ftp://x\""},
       {"[[notify]]\nname = \"a\"\ncommand = [\"\"]", "list of words", "a list"},
       {"[[notify]]\nname = \"a\"\non = [\"rolledback\"]",
-       "a list of committed, rolled_back, rollback_failed, aborted, refused, unchanged, any", "\"rolledback\""},
+       "a list of committed, rolled_back, rollback_failed, aborted, refused, unchanged, any",
+       "\"rolledback\""},
       {"[notify]\nname = \"a\"", "[[notify]]", "[notify]"},
       {"notify = 1", "[[notify]]", "something else"},
   };
