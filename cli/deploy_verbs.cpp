@@ -35,6 +35,11 @@ Json result_json(const deploy::DeployResult& result) {
   return document;
 }
 
+// What an artifact said may stand in it, and need not be UTF-8.
+std::string compact(const Json& document) {
+  return document.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 std::string headline(Session& session, const deploy::DeployResult& result) {
   const std::string what = result.app + " " + result.to;
   const std::string trace = session.dim("   trace " + result.trace_id);
@@ -81,7 +86,7 @@ base::Exit conclude(Session& session, const deploy::Context& context,
                              (result.error ? result.error->line() : result.reason);
     ::syslog(LOG_CRIT, "%s", line.c_str());
   }
-  if (!result.dry_run) deploy::notify(context, result, document.dump());
+  if (!result.dry_run) deploy::notify(context, result, compact(document));
   return exit;
 }
 
@@ -174,7 +179,7 @@ base::Exit run_recover(Session& session, const RecoverOptions& options) {
     Json entry = {{"app", report.app}, {"acted", report.acted}, {"what", report.what}};
     if (report.result) {
       entry["result"] = result_json(*report.result);
-      deploy::notify(context, *report.result, entry["result"].dump());
+      deploy::notify(context, *report.result, compact(entry["result"]));
     }
     if (report.error) {
       entry["error"] = error_json(*report.error);

@@ -148,7 +148,8 @@ base::Status Recorder::record(const journal::ReleaseRow* release, const journal:
       ::syslog(LOG_ERR,
                "updagent: unrecorded: trace=%s app=%s event=%s stage=%s status=%s detail=%s",
                event.trace_id.c_str(), event.app.c_str(), event.event.c_str(), event.stage.c_str(),
-               event.status.c_str(), event.detail.dump().c_str());
+               event.status.c_str(),
+               event.detail.dump(-1, ' ', false, journal::Json::error_handler_t::replace).c_str());
     observer_.warning("events could not be stored anywhere (" + spooled.error().line() +
                       "): they are in syslog");
   }

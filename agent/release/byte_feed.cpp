@@ -10,7 +10,7 @@ namespace {
 using base::Code;
 using base::Error;
 
-constexpr std::size_t kFeedChunk = 64 * 1024;  // fits the L2 cache beside the table's tail
+constexpr std::size_t kFeedChunk = 64UL * 1024;  // fits the L2 cache beside the table's tail
 // The reader keeps the token it is in, and blanks before it, as a copy: without a bound a single
 // string of 64 MiB would. The longest string, with every byte written as \u00XX, and its quotes.
 constexpr std::size_t kMaxTokenBytes = 6 * kMaxStringBytes + 2;

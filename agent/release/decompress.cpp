@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "agent/base/text.hpp"
 #include "agent/release/looks_like.hpp"
 
 namespace updagent::release {
@@ -20,12 +21,17 @@ using base::Status;
 constexpr std::string_view kFetchAgain = "fetch or copy the file again";
 
 Error damaged(std::string_view part, std::string_view why) {
-  return Error(Code::artifact_damaged,
-               "a " + std::string(part) + " is damaged: " + std::string(why))
+  return Error(Code::artifact_damaged, "a " + std::string(part) + " is damaged")
+      .expected("data that unpacks and fits its checksum")
+      .got(std::string(why))
       .hint(std::string(kFetchAgain));
 }
 
 constexpr std::array<std::uint8_t, 2> kGzipMagic = {0x1F, 0x8B};
+// RFC 1952, 2.3: magic, method, flags. What the flags announce (a name, a comment, other fields) is
+// text of any length that nobody signed; the seven bytes behind them say when and where it was made.
+constexpr std::size_t kGzipPrefix = 4;
+constexpr std::size_t kGzipFlagsAt = 3;
 
 class GzipDecoder : public PartDecoder {
  public:
@@ -37,11 +43,15 @@ class GzipDecoder : public PartDecoder {
   }
 
   std::string_view part_name() const override { return "gzip member"; }
-  std::size_t prefix_size() const override { return kGzipMagic.size(); }
+  std::size_t prefix_size() const override { return kGzipPrefix; }
 
   Status check_prefix(std::span<const std::uint8_t> prefix) const override {
-    if (std::ranges::equal(prefix, kGzipMagic)) return base::ok();
-    return Error(Code::artifact_damaged, "no gzip magic");
+    if (!std::ranges::equal(prefix.first(kGzipMagic.size()), kGzipMagic))
+      return Error(Code::artifact_damaged, "no gzip magic");
+    if (prefix[kGzipFlagsAt] == 0) return base::ok();
+    return Error(Code::header_unsupported, "the flags of a gzip member")
+        .expected("0: no name, no comment, no extra field")
+        .got("0x" + base::to_hex(prefix.subspan(kGzipFlagsAt, 1)));
   }
 
   Status begin() override {
@@ -78,6 +88,7 @@ constexpr std::array<std::uint8_t, 4> kZstdMagic = {0x28, 0xB5, 0x2F, 0xFD};
 // RFC 8878, 3.1.1.1.1: the byte behind the magic.
 constexpr unsigned kZstdDictionaryBits = 0x03;
 constexpr unsigned kZstdChecksumBit = 0x04;
+constexpr unsigned kZstdReservedBits = 0x18;  // reserved, and unused
 
 class ZstdDecoder : public PartDecoder {
  public:
@@ -89,9 +100,10 @@ class ZstdDecoder : public PartDecoder {
       return Error(Code::artifact_damaged, "no zstd magic");
     const unsigned descriptor = prefix[kZstdMagic.size()];
     if ((descriptor & kZstdDictionaryBits) != 0)
-      return Error(Code::header_unsupported, "a zstd frame that needs a dictionary");
-    if ((descriptor & kZstdChecksumBit) == 0)
-      return Error(Code::header_unsupported, "a zstd frame without content checksum");
+      return unsupported("no dictionary", "one that it needs");
+    if ((descriptor & kZstdChecksumBit) == 0) return unsupported("a content checksum", "none");
+    if ((descriptor & kZstdReservedBits) != 0)
+      return unsupported("zero in its reserved bits", "something else");
     return base::ok();
   }
 
@@ -118,6 +130,12 @@ class ZstdDecoder : public PartDecoder {
   struct Free {
     void operator()(ZSTD_DCtx* context) const { ::ZSTD_freeDCtx(context); }
   };
+
+  static Error unsupported(const char* expected, const char* got) {
+    return Error(Code::header_unsupported, "a zstd frame of a kind that is not taken")
+        .expected(expected)
+        .got(got);
+  }
 
   Error refused(std::size_t status) const {
     if (::ZSTD_getErrorCode(status) != ZSTD_error_frameParameter_windowTooLarge)
@@ -155,7 +173,9 @@ Result<DecodeStep> Decompressor::step(std::span<const std::uint8_t> in,
   produced_ += step.produced;
   if (!step.ended) return step;
   if (produced_ == 0)
-    return Error(Code::header_unsupported, "a " + std::string(part_name()) + " that holds nothing");
+    return Error(Code::header_unsupported, "a " + std::string(part_name()) + " that holds nothing")
+        .expected("at least one byte in each")
+        .got("none");
   inside_ = false;
   prefix_filled_ = 0;
   ++parts_;
@@ -188,7 +208,8 @@ Error Decompressor::not_a_part() const {
   const std::string part(part_name());
   if (is_zstd_skippable(bytes))
     return Error(Code::header_unsupported, "a skippable zstd frame")
-        .expected("frames with data only");
+        .expected("frames with data only")
+        .got("bytes " + hex_of_first(bytes));
   return Error(Code::artifact_damaged, "bytes behind the last " + part)
       .expected("the end of the file, or another " + part)
       .got("bytes " + hex_of_first(bytes));

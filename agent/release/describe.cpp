@@ -4,9 +4,13 @@
 #include <cstdio>
 
 namespace updagent::release {
+namespace {
+
+constexpr std::size_t kShown = 120;  // a line of a terminal
+
+}  // namespace
 
 std::string in_quotes(std::string_view text) {
-  constexpr std::size_t kShown = 120;  // a line of a terminal
   std::string out = "'";
   out += text.substr(0, kShown);
   if (text.size() > kShown) out += "...";

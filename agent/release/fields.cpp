@@ -17,6 +17,8 @@ using base::Status;
 
 // A list longer than this is wrong whatever its rule says: argv is the longest one.
 constexpr std::size_t kMaxListItems = kMaxCommandWords;
+constexpr std::int64_t kLowest = std::numeric_limits<int>::min();
+constexpr std::int64_t kHighest = std::numeric_limits<int>::max();
 
 }  // namespace
 
@@ -112,8 +114,6 @@ Status Fields::integer(std::string_view key, std::int64_t& into) const {
 }
 
 Status Fields::integer(std::string_view key, int& into) const {
-  constexpr std::int64_t kLowest = std::numeric_limits<int>::min();
-  constexpr std::int64_t kHighest = std::numeric_limits<int>::max();
   std::int64_t wide = into;
   UPD_TRY(integer(key, wide));
   if (wide < kLowest || wide > kHighest)

@@ -20,7 +20,7 @@ using base::Status;
 
 using Sink = std::function<base::Status(std::string_view)>;
 
-constexpr std::size_t kMaxPiece = 64 * 1024;
+constexpr std::size_t kMaxPiece = 64UL * 1024;
 
 // Hands the text on in pieces and refuses what no reader would take.
 class PieceWriter {

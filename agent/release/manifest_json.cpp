@@ -19,6 +19,7 @@ using base::Status;
 
 constexpr Code kInvalid = Code::manifest_invalid;
 constexpr std::int64_t kMicrosPerSecond = 1'000'000;
+constexpr std::size_t kUpToSeconds = std::string_view("2024-06-18T17:00:00").size();
 
 // --- the keys of each object ------------------------------------------------------------------
 
@@ -59,7 +60,6 @@ constexpr Grammar kGrammar = {
 // --- reading ----------------------------------------------------------------------------------
 
 std::string created_text(std::int64_t seconds) {
-  constexpr std::size_t kUpToSeconds = std::string_view("2024-06-18T17:00:00").size();
   return base::format_rfc3339(seconds * kMicrosPerSecond).substr(0, kUpToSeconds) + 'Z';
 }
 

@@ -288,7 +288,9 @@ Result<std::uint64_t> pax_number(std::string_view value) {
 template <class T>
 Status set_once(std::optional<T>& slot, T value, std::string_view key) {
   if (slot)
-    return Error(Code::header_unsupported, "a pax header says '" + std::string(key) + "' twice");
+    return Error(Code::header_unsupported, "a pax header says '" + std::string(key) + "' twice")
+        .expected("each key once")
+        .got("two records");
   slot = std::move(value);
   return base::ok();
 }

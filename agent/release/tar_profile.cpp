@@ -117,7 +117,10 @@ Status TarProfile::on_block(TarBlock block) {
     return base::ok();
   }
   if (!zero) return on_header(block);
-  if (pax_) return Error(Code::header_unsupported, "a pax header that no entry follows");
+  if (pax_)
+    return Error(Code::header_unsupported, "a pax header that no entry follows")
+        .expected("the header of its entry")
+        .got("the end of the archive");
   current_path_.clear();
   expect_ = Expect::second_zero_block;
   return base::ok();

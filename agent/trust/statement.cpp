@@ -59,7 +59,9 @@ Result<Digest> manifest_subject(const Json& statement) {
           .expected("'" + std::string(kManifestSubject) + "' or '" + kPartsSubject + "'")
           .got("'" + name + "'");
     if (is_manifest ? manifest.has_value() : parts)
-      return invalid("the subject '" + name + "' stands twice");
+      return invalid("the subject '" + name + "' stands twice")
+          .expected("each once")
+          .got("two of it");
     if (is_manifest) {
       manifest = digest;
     } else {

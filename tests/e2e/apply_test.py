@@ -155,7 +155,7 @@ class GoingBack(harness.Case):
 
     def test_hooks_run_when_the_design_says_and_none_can_stop_a_rollback(self):
         note = (b'#!/bin/sh\necho "$UPDAGENT_HOOK $UPDAGENT_VERSION" >> "$STATE_DIRECTORY/hooks"\n', 0o755)
-        hang = (b'#!/bin/sh\necho hanging >> "$STATE_DIRECTORY/hooks"\nsetsid sleep 1000 &\nsleep 1000\n', 0o755)
+        hang = (b'#!/bin/sh\necho hanging >> "$STATE_DIRECTORY/hooks"\nsetsid sleep 98765 &\nsleep 98765\n', 0o755)
         names = ("pre_upgrade", "post_switch", "post_commit", "post_rollback")
         hooks = "[hooks]\n" + "".join(f'{n} = {{ command = ["bin/note"], timeout = "20s" }}\n' for n in names)
         node = self.node()
@@ -172,7 +172,7 @@ class GoingBack(harness.Case):
         done = self.assert_exit(node.apply(self.workshop.pack("4.0.0", probe(["bin/false"]))), 4).json
         self.assertEqual(done["outcome"], "rolled_back")
         self.assertEqual((node.current(), ran.read_text()), ("3.0.0", "hanging\n"))
-        self.assertEqual(subprocess.run(["pgrep", "-f", "sleep 1000"], capture_output=True).stdout, b"")
+        self.assertEqual(subprocess.run(["pgrep", "-f", "sleep 98765"], capture_output=True).stdout, b"")
 
     def test_a_failing_pre_upgrade_changes_nothing_and_is_undone(self):
         note = (b'#!/bin/sh\necho undone >> "$STATE_DIRECTORY/undone"\n', 0o755)

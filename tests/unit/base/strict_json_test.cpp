@@ -47,6 +47,7 @@ TEST_P(StrictJsonRefusal, It_is_refused_with_its_own_reason) {
   EXPECT_EQ(json.error().code(), Code::envelope_invalid);
   EXPECT_TRUE(json.error().message().starts_with("the envelope is not ")) << json.error().line();
   EXPECT_NE(json.error().got().find(GetParam().got), std::string::npos) << json.error().got();
+  EXPECT_FALSE(json.error().expected().empty());
 }
 
 INSTANTIATE_TEST_SUITE_P(
