@@ -14,8 +14,8 @@ class ByteSource {
   virtual ~ByteSource() = default;
   // Fills part of `into` (never empty); 0 means the end.
   virtual Result<std::size_t> read(std::span<std::uint8_t> into) = 0;
-  // A descriptor that poll(2) shows readable when read() does not block, or -1 if it never blocks for
-  // long. With it, who reads can also wait for a stop or an interrupt.
+  // A descriptor that poll(2) shows readable when read() does not block, or -1 if it never blocks
+  // for long. With it, who reads can also wait for a stop or an interrupt.
   virtual int wait_fd() const { return -1; }
 };
 

@@ -21,7 +21,9 @@ std::int64_t monotonic_now_us();
 // A point on the monotonic clock after which a bounded wait ends.
 class Deadline {
  public:
-  static Deadline in(Milliseconds span) { return Deadline(monotonic_now_us() + span.count() * 1000); }
+  static Deadline in(Milliseconds span) {
+    return Deadline(monotonic_now_us() + span.count() * 1000);
+  }
   bool passed() const { return monotonic_now_us() >= at_us_; }
   // Never negative; capped so that it fits poll(2).
   Milliseconds left() const;

@@ -12,7 +12,9 @@
 
 namespace updagent::base {
 
-std::string Digest::hex() const { return to_hex(bytes); }
+std::string Digest::hex() const {
+  return to_hex(bytes);
+}
 
 std::optional<Digest> Digest::from_hex(std::string_view hex) {
   if (hex.size() != 64 || hex.find_first_not_of("0123456789abcdef") != std::string_view::npos)
@@ -24,9 +26,13 @@ std::optional<Digest> Digest::from_hex(std::string_view hex) {
   return digest;
 }
 
-void Sha256::Free::operator()(evp_md_ctx_st* context) const { EVP_MD_CTX_free(context); }
+void Sha256::Free::operator()(evp_md_ctx_st* context) const {
+  EVP_MD_CTX_free(context);
+}
 
-Sha256::Sha256() : context_(EVP_MD_CTX_new()) { start(); }
+Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
+  start();
+}
 Sha256::~Sha256() = default;
 Sha256::Sha256(Sha256&&) noexcept = default;
 Sha256& Sha256::operator=(Sha256&&) noexcept = default;

@@ -108,10 +108,20 @@ class Error {
  public:
   Error(Code code, std::string message) : code_(code), message_(std::move(message)) {}
 
-  // By value: `error = std::move(error).hint(...)` would be a self-move otherwise, and lose its texts.
-  Error expected(std::string what) && { expected_ = std::move(what); return std::move(*this); }
-  Error got(std::string what) && { got_ = std::move(what); return std::move(*this); }
-  Error hint(std::string what) && { hint_ = std::move(what); return std::move(*this); }
+  // By value: `error = std::move(error).hint(...)` would be a self-move otherwise, and lose its
+  // texts.
+  Error expected(std::string what) && {
+    expected_ = std::move(what);
+    return std::move(*this);
+  }
+  Error got(std::string what) && {
+    got_ = std::move(what);
+    return std::move(*this);
+  }
+  Error hint(std::string what) && {
+    hint_ = std::move(what);
+    return std::move(*this);
+  }
   // Outer frames come later: error.with_context("staging release 'x'").
   Error with_context(std::string what) && {
     context_.push_back(std::move(what));
@@ -148,25 +158,28 @@ class [[nodiscard]] Result : public tl::expected<T, Error> {
  public:
   using Base = tl::expected<T, Error>;
   using Base::Base;
-  Result(Error error) : Base(tl::unexpect, std::move(error)) {}  // NOLINT(google-explicit-constructor)
-  Result(Base base) : Base(std::move(base)) {}                   // NOLINT(google-explicit-constructor)
+  Result(Error error)
+      : Base(tl::unexpect, std::move(error)) {}  // NOLINT(google-explicit-constructor)
+  Result(Base base) : Base(std::move(base)) {}   // NOLINT(google-explicit-constructor)
 };
 
 using Status = Result<void>;
-inline Status ok() { return Status(); }
+inline Status ok() {
+  return Status();
+}
 
 }  // namespace updagent::base
 
 // Return the error of `expression` from the enclosing function, with optional context.
-#define UPD_TRY(expression)                                           \
-  do {                                                                \
-    if (auto upd_status = (expression); !upd_status)                  \
-      return ::updagent::base::Error(std::move(upd_status).error());  \
+#define UPD_TRY(expression)                                          \
+  do {                                                               \
+    if (auto upd_status = (expression); !upd_status)                 \
+      return ::updagent::base::Error(std::move(upd_status).error()); \
   } while (false)
 
-#define UPD_TRY_CONTEXT(expression, context)                                              \
-  do {                                                                                    \
-    if (auto upd_status = (expression); !upd_status)                                      \
+#define UPD_TRY_CONTEXT(expression, context)                                               \
+  do {                                                                                     \
+    if (auto upd_status = (expression); !upd_status)                                       \
       return ::updagent::base::Error(std::move(upd_status).error()).with_context(context); \
   } while (false)
 
@@ -174,8 +187,8 @@ inline Status ok() { return Status(); }
 #define UPD_CONCAT(a, b) UPD_CONCAT_INNER(a, b)
 
 // UPD_ASSIGN(auto fd, open_dir(path)); declares or assigns on success, returns the error otherwise.
-#define UPD_ASSIGN(target, expression)                                             \
-  auto UPD_CONCAT(upd_result_, __LINE__) = (expression);                           \
-  if (!UPD_CONCAT(upd_result_, __LINE__))                                          \
+#define UPD_ASSIGN(target, expression)                                                    \
+  auto UPD_CONCAT(upd_result_, __LINE__) = (expression);                                  \
+  if (!UPD_CONCAT(upd_result_, __LINE__))                                                 \
     return ::updagent::base::Error(std::move(UPD_CONCAT(upd_result_, __LINE__)).error()); \
   target = std::move(*UPD_CONCAT(upd_result_, __LINE__))

@@ -28,16 +28,17 @@ struct Rule {
 };
 
 int parse_action(const std::string& word) {
-  static constexpr std::array<std::pair<const char*, int>, 10> kErrnos = {{{"ENOSPC", ENOSPC},
-                                                                          {"EIO", EIO},
-                                                                          {"EXDEV", EXDEV},
-                                                                          {"EMLINK", EMLINK},
-                                                                          {"EACCES", EACCES},
-                                                                          {"EROFS", EROFS},
-                                                                          {"EDQUOT", EDQUOT},
-                                                                          {"EOPNOTSUPP", EOPNOTSUPP},
-                                                                          {"kill", kActionKill},
-                                                                          {"stop", kActionStop}}};
+  static constexpr std::array<std::pair<const char*, int>, 10> kErrnos = {
+      {{"ENOSPC", ENOSPC},
+       {"EIO", EIO},
+       {"EXDEV", EXDEV},
+       {"EMLINK", EMLINK},
+       {"EACCES", EACCES},
+       {"EROFS", EROFS},
+       {"EDQUOT", EDQUOT},
+       {"EOPNOTSUPP", EOPNOTSUPP},
+       {"kill", kActionKill},
+       {"stop", kActionStop}}};
   for (const auto& [name, value] : kErrnos)
     if (word == name) return value;
   std::abort();  // a misspelt failpoint must not let a test pass
@@ -104,8 +105,12 @@ Table& table() {
 
 }  // namespace
 
-void hit(std::string_view name) { static_cast<void>(table().pass(name)); }
-int fail(std::string_view name) { return table().pass(name); }
+void hit(std::string_view name) {
+  static_cast<void>(table().pass(name));
+}
+int fail(std::string_view name) {
+  return table().pass(name);
+}
 
 }  // namespace updagent::base::failpoint
 

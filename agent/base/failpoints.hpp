@@ -6,9 +6,9 @@
 // UPDAGENT_FAILPOINTS_TRACE=FILE  appends a line with the name each time one is passed: a test
 // enumerates them so and then kills at each.
 //
-// Names: "deploy.*" between side effects of a deployment (list: docs/failpoints.md), and "sys.fsync",
-// "sys.write", "sys.rename", "sys.syncfs", "sys.symlink", "sys.link", "sys.create", "sys.mkdir",
-// "sys.attributes" (mode and mtime), "sys.reflink", "sqlite.commit" at the calls.
+// Names: "deploy.*" between side effects of a deployment (list: docs/failpoints.md), and
+// "sys.fsync", "sys.write", "sys.rename", "sys.syncfs", "sys.symlink", "sys.link", "sys.create",
+// "sys.mkdir", "sys.attributes" (mode and mtime), "sys.reflink", "sqlite.commit" at the calls.
 #pragma once
 
 #include <string_view>
@@ -22,7 +22,9 @@ void hit(std::string_view name);
 [[nodiscard]] int fail(std::string_view name);
 #else
 inline void hit(std::string_view) {}
-[[nodiscard]] inline int fail(std::string_view) { return 0; }
+[[nodiscard]] inline int fail(std::string_view) {
+  return 0;
+}
 #endif
 
 }  // namespace updagent::base::failpoint

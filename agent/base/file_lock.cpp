@@ -65,9 +65,10 @@ Result<FileLock> FileLock::take(const std::string& path, Milliseconds limit, Int
           .hint("wait for it, or give --wait DURATION");
     // A forked child of the holder may outlive the close that we see: look again each second.
     constexpr std::int64_t kLookAgainMs = 1000;
-    const auto wait_ms = static_cast<int>(std::min<std::int64_t>(deadline.left().count(), kLookAgainMs));
-    std::array<pollfd, 2> waiting{{{closings.get(), POLLIN, 0},
-                                   {interrupt != nullptr ? interrupt->fd() : -1, POLLIN, 0}}};
+    const auto wait_ms =
+        static_cast<int>(std::min<std::int64_t>(deadline.left().count(), kLookAgainMs));
+    std::array<pollfd, 2> waiting{
+        {{closings.get(), POLLIN, 0}, {interrupt != nullptr ? interrupt->fd() : -1, POLLIN, 0}}};
     ::poll(waiting.data(), waiting.size(), wait_ms);
     if (interrupt != nullptr && interrupt->requested())
       return Error(Code::interrupted, "stopped while waiting for '" + path + "'");

@@ -88,8 +88,8 @@ Status remove_one(int directory_fd, const std::string& name, int depth) {
   UniqueFd child(
       ::openat(directory_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!child && errno == EACCES) {
-    // a directory of a release may lack our own read bit when we are not root; if it can't be given,
-    // the second open says why
+    // a directory of a release may lack our own read bit when we are not root; if it can't be
+    // given, the second open says why
     static_cast<void>(!::fchmodat(directory_fd, name.c_str(), 0700, 0));
     child.reset(
         ::openat(directory_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));

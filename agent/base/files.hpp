@@ -55,7 +55,8 @@ Status rename_durably(int from_directory_fd, const std::string& from, int to_dir
 Status write_file_durably(const std::string& path, std::string_view content, mode_t mode);
 // `name` -> `target` by a temporary link and rename(2), directory fsynced. A link that an earlier
 // crash left under the temporary name is replaced.
-Status replace_symlink_durably(int directory_fd, const std::string& name, const std::string& target);
+Status replace_symlink_durably(int directory_fd, const std::string& name,
+                               const std::string& target);
 Status remove_file_durably(int directory_fd, const std::string& name);  // absent is fine
 
 // Removes a tree without following a link; absent is fine. Bounded depth, see kMaxTreeDepth.

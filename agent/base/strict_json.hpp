@@ -11,7 +11,7 @@ namespace updagent::base {
 
 using Json = nlohmann::json;
 
-inline constexpr int kMaxJsonDepth = 16;  // the manifest needs 5
+inline constexpr int kMaxJsonDepth = 16;                                // the manifest needs 5
 inline constexpr std::int64_t kMaxJsonInteger = std::int64_t{1} << 53;  // exact in every reader
 
 // A small document as a tree. `code` is the error code for every refusal; `name` is used in it.

@@ -47,18 +47,20 @@ struct Layout {
   std::string data(const std::string& name) const { return app(name) + "/data"; }
   // Held by the driver of a deployment. In the runtime folder: it needs no app folder to exist, and
   // nothing of it has to survive a boot. The dot: no app has a name like it.
-  std::string driver_lock(const std::string& name) const { return runtime + "/." + name + ".driver"; }
+  std::string driver_lock(const std::string& name) const {
+    return runtime + "/." + name + ".driver";
+  }
   std::string trust() const { return etc + "/trust.d"; }
 };
 
 struct Notification {
   std::string name;
   std::vector<std::string> on = {"rolled_back", "rollback_failed"};  // outcomes, or "any"
-  std::string webhook;                            // https or http URL; this or command
-  std::vector<std::string> command;               // gets the result's JSON on its stdin
-  base::Milliseconds timeout{10'000};             // of one try
+  std::string webhook;                 // https or http URL; this or command
+  std::vector<std::string> command;    // gets the result's JSON on its stdin
+  base::Milliseconds timeout{10'000};  // of one try
   int retries = 3;
-  std::string bearer_token_file;                  // its content goes into Authorization, never into a log
+  std::string bearer_token_file;  // its content goes into Authorization, never into a log
 };
 
 // [fetch]
@@ -79,37 +81,39 @@ struct FetchSettings {
 // What a release of one app may ask for, and how it runs here: node.toml gives the defaults, the
 // same keys in apps.d/APP.toml win.
 struct AppSettings {
-  int threshold = 1;                                // [trust]
-  std::optional<std::string> user;                  // [run] overrides the release's
-  std::string default_user = "nobody";              // [run] when neither says one
-  std::vector<std::string> allowed_users;           // [allow] users; "*" = any but root
-  bool allow_root = false;                          // [allow] root
-  std::map<std::string, std::string> environment;   // [run] environment, over the release's
-  std::vector<std::string> environment_files;       // [run] NAME=value lines; 0600, never logged
-  std::optional<int> keep;                          // [retention] overrides the release's
-  base::Milliseconds max_hook_timeout{600'000};     // [limits] a release's timeouts are capped by it
-  base::Milliseconds max_watch{3'600'000};          // [limits]
-  std::uint64_t max_release_bytes = 64ULL << 30;    // [limits] unpacked
-  std::uint64_t min_free_bytes = 64ULL << 20;       // [limits] left on the file system after staging
+  int threshold = 1;                               // [trust]
+  std::optional<std::string> user;                 // [run] overrides the release's
+  std::string default_user = "nobody";             // [run] when neither says one
+  std::vector<std::string> allowed_users;          // [allow] users; "*" = any but root
+  bool allow_root = false;                         // [allow] root
+  std::map<std::string, std::string> environment;  // [run] environment, over the release's
+  std::vector<std::string> environment_files;      // [run] NAME=value lines; 0600, never logged
+  std::optional<int> keep;                         // [retention] overrides the release's
+  base::Milliseconds max_hook_timeout{600'000};    // [limits] a release's timeouts are capped by it
+  base::Milliseconds max_watch{3'600'000};         // [limits]
+  std::uint64_t max_release_bytes = 64ULL << 30;   // [limits] unpacked
+  std::uint64_t min_free_bytes = 64ULL << 20;      // [limits] left on the file system after staging
 };
 
 struct Settings {
-  std::string node_name;                  // default: the host name
+  std::string node_name;  // default: the host name
   FetchSettings fetch;
-  std::string audit_group;                // [audit] may read database and head; "" = only root
-  base::Milliseconds audit_keep{400LL * 24 * 3600 * 1000};  // [audit] keep: pruned with a checkpoint after this
-  std::uint64_t audit_max_events = 2'000'000;               // [audit] max_events
-  base::Milliseconds incoming_keep{7LL * 24 * 3600 * 1000}; // [store] half-done downloads and trees
-  std::uint64_t incoming_max_bytes = 8ULL << 30;            // [store]
-  std::vector<Notification> notifications;                  // [[notify]]
-  std::vector<std::string> sources;       // files that were read, in order: shown by doctor
-  AppSettings app;                        // for the app that load() was asked for, or the defaults
+  std::string audit_group;  // [audit] may read database and head; "" = only root
+  base::Milliseconds audit_keep{400LL * 24 * 3600 *
+                                1000};         // [audit] keep: pruned with a checkpoint after this
+  std::uint64_t audit_max_events = 2'000'000;  // [audit] max_events
+  base::Milliseconds incoming_keep{7LL * 24 * 3600 *
+                                   1000};         // [store] half-done downloads and trees
+  std::uint64_t incoming_max_bytes = 8ULL << 30;  // [store]
+  std::vector<Notification> notifications;        // [[notify]]
+  std::vector<std::string> sources;               // files that were read, in order: shown by doctor
+  AppSettings app;  // for the app that load() was asked for, or the defaults
 };
 
 // config_file: --config FILE instead of etc/node.toml (conf.d and apps.d are looked for beside it).
 // Missing files are defaults, but for config_file. app "" reads no apps.d. Tables merge key by key,
-// a later list replaces an earlier one, [[notify]] adds. Files and folders that others may write are
-// refused. Every error is Code::config_invalid and names file and line.
+// a later list replaces an earlier one, [[notify]] adds. Files and folders that others may write
+// are refused. Every error is Code::config_invalid and names file and line.
 base::Result<Settings> load(const Layout& layout, const std::optional<std::string>& config_file,
                             const std::string& app);
 
@@ -125,9 +129,9 @@ std::vector<KeyInfo> all_keys();
 
 inline constexpr std::size_t kMaxEnvironmentFileBytes = 64 * 1024;  // fits execve(2) many times
 // The variables of one of AppSettings::environment_files, in its order, each name once (the last
-// wins). As systemd's EnvironmentFile= in the simple cases: NAME=value lines, # and ; comments, quotes
-// around a whole value, no lines joined by a backslash. The file holds secrets: mode 0600, root's or
-// ours; no error shows a value.
+// wins). As systemd's EnvironmentFile= in the simple cases: NAME=value lines, # and ; comments,
+// quotes around a whole value, no lines joined by a backslash. The file holds secrets: mode 0600,
+// root's or ours; no error shows a value.
 base::Result<std::vector<std::pair<std::string, std::string>>> read_environment_file(
     const std::string& path);
 

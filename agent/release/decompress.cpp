@@ -29,7 +29,8 @@ Error damaged(std::string_view part, std::string_view why) {
 
 constexpr std::array<std::uint8_t, 2> kGzipMagic = {0x1F, 0x8B};
 // RFC 1952, 2.3: magic, method, flags. What the flags announce (a name, a comment, other fields) is
-// text of any length that nobody signed; the seven bytes behind them say when and where it was made.
+// text of any length that nobody signed; the seven bytes behind them say when and where it was
+// made.
 constexpr std::size_t kGzipPrefix = 4;
 constexpr std::size_t kGzipFlagsAt = 3;
 
@@ -51,7 +52,8 @@ class GzipDecoder : public PartDecoder {
     if (prefix[kGzipFlagsAt] == 0) return base::ok();
     return Error(Code::header_unsupported, "the flags of a gzip member")
         .expected("0: no name, no comment, no extra field")
-        .got("0x" + base::to_hex(prefix.subspan(kGzipFlagsAt, 1)));
+        .got("0x" + base::to_hex(prefix.subspan(kGzipFlagsAt, 1)))
+        .hint("an ordinary .tar.gz? `updagent pack FILE --key KEY -o OUT` makes a release of it");
   }
 
   Status begin() override {

@@ -21,18 +21,21 @@ namespace updagent::release {
 inline constexpr int kManifestSchema = 1;
 inline constexpr std::size_t kMaxEntries = 262'144;
 inline constexpr std::uint64_t kMaxManifestBytes = 64ULL * 1024 * 1024;
-inline constexpr std::size_t kMaxPathBytes = 4095;       // PATH_MAX without its NUL
-inline constexpr std::size_t kMaxPathDepth = 200;        // components; trees are walked with a descriptor a level
-inline constexpr std::size_t kMaxComponentBytes = 255;   // NAME_MAX
+inline constexpr std::size_t kMaxPathBytes = 4095;  // PATH_MAX without its NUL
+inline constexpr std::size_t kMaxPathDepth =
+    200;  // components; trees are walked with a descriptor a level
+inline constexpr std::size_t kMaxComponentBytes = 255;  // NAME_MAX
 inline constexpr std::size_t kMaxCommandWords = 256;
 inline constexpr std::size_t kMaxStringBytes = 16 * 1024;  // any single string that is not a path
 inline constexpr std::size_t kMaxProbes = 32;
 inline constexpr std::size_t kMaxEnvironment = 256;
 // All of manifest.json but the array `entries`: it is held as a tree, 20 times its size at worst.
 inline constexpr std::size_t kMaxDescriptionBytes = 1024 * 1024;
-inline constexpr std::int64_t kMaxTime = 077777777777;      // 2242: what 11 octal digits of a ustar header hold
-inline constexpr std::uint64_t kMaxTotalBytes = 1ULL << 53;  // of all files: an exact JSON number everywhere
-inline constexpr int kMaxLinkHops = 40;                      // MAXSYMLINKS of the kernel
+inline constexpr std::int64_t kMaxTime =
+    077777777777;  // 2242: what 11 octal digits of a ustar header hold
+inline constexpr std::uint64_t kMaxTotalBytes =
+    1ULL << 53;                          // of all files: an exact JSON number everywhere
+inline constexpr int kMaxLinkHops = 40;  // MAXSYMLINKS of the kernel
 // Path components looked at while all links are followed: 64 for each possible entry.
 inline constexpr std::size_t kMaxLinkSteps = 64 * kMaxEntries;
 
@@ -46,13 +49,15 @@ std::string_view entry_type_name(EntryType type);  // "file" ...
 
 // One row of the table; the views live as long as the table.
 struct EntryView {
-  std::string_view path;         // relative, '/'-separated, no '.', '..' or empty component
+  std::string_view path;  // relative, '/'-separated, no '.', '..' or empty component
   EntryType type = EntryType::file;
-  std::uint16_t mode = 0;        // permission bits 0777 only; 0777 for symlinks; a hard link repeats its target's
-  std::uint64_t size = 0;        // bytes of a file, 0 otherwise
-  std::int64_t mtime = 0;        // seconds since the epoch, >= 0
-  base::Digest sha256;           // of a file's bytes; zero otherwise
-  std::string_view link_target;  // symlink: as in symlink(2); hardlink: path of an earlier file entry
+  std::uint16_t mode =
+      0;  // permission bits 0777 only; 0777 for symlinks; a hard link repeats its target's
+  std::uint64_t size = 0;  // bytes of a file, 0 otherwise
+  std::int64_t mtime = 0;  // seconds since the epoch, >= 0
+  base::Digest sha256;     // of a file's bytes; zero otherwise
+  std::string_view
+      link_target;  // symlink: as in symlink(2); hardlink: path of an earlier file entry
 };
 
 // Compact (about 80 bytes and the path per entry), in the order of the archive: strictly ascending
@@ -69,7 +74,8 @@ class EntryTable {
   // Follows every symlink through the table as the kernel would: none may leave the tree by way of
   // another one. Checked once, after the last add.
   base::Status check_links() const;
-  // Paths that differ only by case or by Unicode normalisation form: checked once, after the last add.
+  // Paths that differ only by case or by Unicode normalisation form: checked once, after the last
+  // add.
   base::Status check_twins() const;
   std::uint64_t total_file_bytes() const { return total_file_bytes_; }
   std::size_t memory_bytes() const { return rows_.capacity() * sizeof(Row) + text_.capacity(); }
@@ -108,38 +114,39 @@ enum class ProbeType : std::uint8_t { exec, http, tcp };
 struct Probe {
   std::string name;
   ProbeType type = ProbeType::exec;
-  Command command;                            // exec; its timeout is `timeout` below
-  std::string url;                            // http
+  Command command;  // exec; its timeout is `timeout` below
+  std::string url;  // http
   std::vector<std::pair<int, int>> expect_status = {{200, 299}};  // http: inclusive ranges
-  std::string expect_body;                    // http: must occur in the first 64 KiB; "" = not looked at
-  std::string address;                        // tcp: HOST:PORT or [V6]:PORT
+  std::string expect_body;  // http: must occur in the first 64 KiB; "" = not looked at
+  std::string address;      // tcp: HOST:PORT or [V6]:PORT
   base::Milliseconds initial_delay{0};
   base::Milliseconds interval{1000};
   base::Milliseconds timeout{1000};
-  int failures = 3;                           // in a row, then unhealthy
-  int successes = 1;                          // in a row, then healthy
+  int failures = 3;   // in a row, then unhealthy
+  int successes = 1;  // in a row, then healthy
 };
 
 struct Requires {
-  std::string agent;                    // a requirement as in satisfies(), "" = any
-  std::string arch;                     // uname -m, "" = any
-  std::optional<SemVer> rollback_floor; // the oldest version that can run on data this one touched
+  std::string agent;                     // a requirement as in satisfies(), "" = any
+  std::string arch;                      // uname -m, "" = any
+  std::optional<SemVer> rollback_floor;  // the oldest version that can run on data this one touched
 };
 
 struct Manifest {
   std::string app;
   SemVer version;
-  std::int64_t created = 0;             // seconds since the epoch, UTC
-  std::string source_revision;          // "" when unknown
+  std::int64_t created = 0;     // seconds since the epoch, UTC
+  std::string source_revision;  // "" when unknown
   std::string source_repository;
-  std::string builder;                  // "github-actions run 42", "" when unknown
+  std::string builder;  // "github-actions run 42", "" when unknown
   std::string strategy = "files";
-  std::string user;                     // [service] user; "" = the node's default
-  std::vector<std::pair<std::string, std::string>> environment;  // [service] environment, sorted by name
+  std::string user;  // [service] user; "" = the node's default
+  std::vector<std::pair<std::string, std::string>>
+      environment;  // [service] environment, sorted by name
   Hooks hooks;
   std::vector<Probe> probes;
-  base::Milliseconds watch{0};          // after the probes first passed, before commit
-  int keep = 3;                         // good releases; 1 to 1000
+  base::Milliseconds watch{0};  // after the probes first passed, before commit
+  int keep = 3;                 // good releases; 1 to 1000
   Requires needs;
   EntryTable entries;
 };

@@ -30,7 +30,8 @@ std::strong_ordering precedence(const SemVer& a, const SemVer& b);
 base::Result<SemVer> parse_semver(std::string_view text);
 
 // ">=1.0.0", "<=", ">", "<", "=", a bare version ("=" is meant); a comma joins several (and).
-// Precedence alone decides ("2.0.0-rc.1" satisfies ">=1.0.0"); "" asks for nothing and always holds.
+// Precedence alone decides ("2.0.0-rc.1" satisfies ">=1.0.0"); "" asks for nothing and always
+// holds.
 base::Result<bool> satisfies(const SemVer& version, std::string_view requirement);
 
 inline constexpr std::size_t kMaxAppLength = 64;

@@ -386,6 +386,8 @@ class FirstUse(harness.Case):
         plain = self.assert_exit(node.apply(tarball), 3).json["error"]
         self.assertEqual(plain["code"], "not_an_artifact")
         self.assertIn("updagent pack", plain["hint"])
+        subprocess.run(f"gunzip {tarball} && gzip {self.workshop.path}/plain.tar", shell=True, check=True)  # with its name
+        self.assertIn("updagent pack", self.assert_exit(node.apply(tarball), 3).json["error"]["hint"])
 
     def test_a_root_that_can_not_be_written_names_sudo_and_root(self):
         if os.getuid() != 0:
