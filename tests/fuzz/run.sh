@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Runs one fuzzer from its seeds; fails on a crash, a leak, a hang or memory past the bound.
-#   tests/fuzz/run.sh BINARY NAME [SECONDS]     NAME: manifest, dsse or unpack
+#   tests/fuzz/run.sh BINARY NAME [SECONDS]     30, or 600 with UPDAGENT_LONG=1; NAME: manifest, dsse or unpack
 # What it finds stays in a folder beside the binary; run the binary with that file to see it again.
 set -euo pipefail
-binary=${1:?binary} name=${2:?name} seconds=${3:-30}
+binary=${1:?binary} name=${2:?name} seconds=30
+[ "${UPDAGENT_LONG:-0}" = 1 ] && seconds=600
+seconds=${3:-$seconds}
 here=$(cd "$(dirname "$0")" && pwd)
 seeds=$here/../../fixtures/seeds/$name
 
@@ -23,10 +25,10 @@ mkdir -p "$found"
 corpus=$(mktemp -d)
 trap 'rm -rf "$corpus"' EXIT
 
-# A run takes a millisecond: one of 10 s hangs, whatever else the machine does. The memory is that
+# A run takes a millisecond: one of 20 s hangs, whatever else the machine does. The memory is that
 # of the sanitizer with its quarantine; a single allocation of more than the second is never right.
 log=$found/log
-if ! "$binary" -max_total_time="$seconds" -max_len="${longest[$name]}" -timeout=10 -rss_limit_mb=1024 \
+if ! "$binary" -max_total_time="$seconds" -max_len="${longest[$name]}" -timeout=20 -rss_limit_mb=1024 \
   -malloc_limit_mb=256 -dict="$here/$name.dict" -artifact_prefix="$found/" -print_final_stats=1 \
   "$corpus" "$seeds" >"$log" 2>&1; then
   tail -n 120 "$log"
