@@ -88,7 +88,8 @@ TEST(Decompressor, refuses_gzip_with_a_name_or_anything_else_that_flags_announce
     std::string member = gzip_member("data");
     member[3] = static_cast<char>(1 << bit);
     expect_refused(status_of(member), Code::header_unsupported, "no name", "0x");
-    expect_refused(status_of(gzip_member("more") + member), Code::header_unsupported, "no name", "0x");
+    expect_refused(status_of(gzip_member("more") + member), Code::header_unsupported, "no name",
+                   "0x");
   }
 }
 
