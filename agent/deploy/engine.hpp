@@ -52,6 +52,7 @@ class Engine {
   base::Status abandon();
   base::Status roll_back();
   base::Status check_way_back(const std::string& candidate, const std::string& target);
+  base::Status take_back_commit(const std::string& candidate, const std::string& target);
   base::Status rollback_failed(base::Error error);
   base::Status prove_previous(const std::string& version);
   void run_post_rollback(const std::string& version);

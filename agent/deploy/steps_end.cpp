@@ -58,6 +58,7 @@ base::Status Engine::roll_back() {
       plan_.store->set_current(target.empty() ? std::nullopt : std::optional<std::string>(target));
   if (!moved) return rollback_failed(moved.error());
   base::failpoint::hit("deploy.after_rollback_link");
+  if (!requested) UPD_TRY(take_back_commit(row.to_version, target));
   plan_.outcome = Outcome::rolled_back;
   if (target.empty()) {
     plan_.reason = "no_previous";
@@ -74,6 +75,16 @@ base::Status Engine::roll_back() {
   base::failpoint::hit("deploy.after_rollback_committed_link");
   plan_.reason = "requested";
   return record_commit();
+}
+
+// A commit whose rename went through but whose fsync failed: the link names a release that was not
+// committed.
+base::Status Engine::take_back_commit(const std::string& candidate, const std::string& target) {
+  const auto links = plan_.store->links();
+  if (!links || links->committed != candidate || candidate == target) return base::ok();
+  const base::Status moved = plan_.store->set_committed(
+      target.empty() ? std::nullopt : std::optional<std::string>(target));
+  return moved ? base::ok() : rollback_failed(moved.error());
 }
 
 void Engine::mark_candidate_failed() {
