@@ -121,7 +121,8 @@ constexpr std::array kNotificationKeys = {
             "names this notification in the log; required, each once"},
            [](N& n) -> Slot { return &n.name; }},
     Key<N>{{"on", Kind::outcomes, Scope::app, 0, 0,
-            "outcomes that are told: committed, rolled_back, rollback_failed, aborted, refused, unchanged, or any"},
+            "outcomes that are told: committed, rolled_back, rollback_failed, aborted, refused, "
+            "unchanged, or any"},
            [](N& n) -> Slot { return &n.on; }},
     Key<N>{
         {"webhook", Kind::url, Scope::app, 0, 0, "gets the result as a JSON POST; this or command"},
