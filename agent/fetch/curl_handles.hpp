@@ -31,8 +31,8 @@ using CurlText = std::unique_ptr<char, FreeText>;
 // curl_global_init counts its callers, so this one does not disturb others in the process. It is
 // never undone: a handle in another thread may outlive whoever would undo it.
 inline CURLcode initialise_curl() {
-  static const CURLcode result = curl_global_init(CURL_GLOBAL_DEFAULT);
-  return result;
+  static const CURLcode kResult = curl_global_init(CURL_GLOBAL_DEFAULT);
+  return kResult;
 }
 
 }  // namespace updagent::fetch

@@ -49,8 +49,7 @@ class Attached {
 bool append_header(HeaderList& list, const std::string& line) {
   curl_slist* longer = curl_slist_append(list.get(), line.c_str());
   if (longer == nullptr) return false;
-  static_cast<void>(list.release());  // `longer` owns what `list` held
-  list.reset(longer);
+  if (!list) list.reset(longer);  // otherwise it is the one we hold, with one more at its end
   return true;
 }
 

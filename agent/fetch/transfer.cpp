@@ -150,7 +150,7 @@ bool Transfer::check(base::Status status) {
   return false;
 }
 
-bool Transfer::begin_again(std::string reason) {
+bool Transfer::begin_again(const std::string& reason) {
   // With nothing on disk there is nothing to drop: asking again at once would be a tight loop.
   const bool had_bytes = part_.length() > 0;
   failure_ = Failure();

@@ -50,7 +50,7 @@ class Transfer : public ResponseSink {
   std::optional<std::string> why_not_the_rest(const ResponseHead& head) const;
 
   bool check(base::Status status);  // false: noted as the error of this attempt
-  bool begin_again(std::string reason);
+  bool begin_again(const std::string& reason);
   bool confirmed();
   bool check_size(std::uint64_t bytes, bool is_all);
   bool offer_head(bool at_end);
