@@ -147,10 +147,11 @@ Status TreeCheck::walk(int directory_fd, const std::string& prefix, int depth) {
   if (depth > base::kMaxTreeDepth)
     return Error(Code::damaged, "the tree is deeper than any release at '" + prefix + "'");
   UPD_ASSIGN(const std::vector<std::string> names, names_in(directory_fd, prefix));
+  const std::string below = prefix.empty() ? "" : prefix + "/";
   for (const std::string& name : names) {
     if (full()) return base::ok();
     if (depth == 0 && name == release::kReservedFolder) continue;
-    UPD_TRY(check(directory_fd, name, prefix.empty() ? name : prefix + "/" + name, depth));
+    UPD_TRY(check(directory_fd, name, below + name, depth));
   }
   return base::ok();
 }
