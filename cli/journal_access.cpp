@@ -15,20 +15,35 @@ journal::Paths journal_paths(const Session& session) {
   return {layout.database(), layout.audit_head(), layout.spool(), layout.reserve()};
 }
 
-base::Result<journal::Journal> open_to_read(Session& session) {
+VerbJournal::VerbJournal(Session& session, journal::Journal journal)
+    : journal::Journal(std::move(journal)), session_(&session) {}
+
+VerbJournal::VerbJournal(VerbJournal&& other) noexcept
+    : journal::Journal(std::move(other)), session_(std::exchange(other.session_, nullptr)) {}
+
+VerbJournal::~VerbJournal() {
+  if (session_ == nullptr) return;
+  for (const std::string& line : take_warnings()) session_->warning(line);
+}
+
+base::Result<VerbJournal> open_to_read(Session& session) {
   if (!base::exists(session.layout().database()))
     return Error(Code::not_found, "nothing was ever deployed here: there is no '" +
                                       session.layout().database() + "'")
         .hint("updagent apply SOURCE makes it; --root DIR looks elsewhere");
   UPD_ASSIGN(const config::Settings settings, session.settings());
-  return journal::Journal::open(journal_paths(session), settings.node_name,
-                                journal::Journal::Mode::read_only);
+  UPD_ASSIGN(journal::Journal journal,
+             journal::Journal::open(journal_paths(session), settings.node_name,
+                                    journal::Journal::Mode::read_only));
+  return VerbJournal(session, std::move(journal));
 }
 
-base::Result<journal::Journal> open_to_write(Session& session) {
+base::Result<VerbJournal> open_to_write(Session& session) {
   UPD_ASSIGN(const config::Settings settings, session.settings());
-  return journal::Journal::open(journal_paths(session), settings.node_name,
-                                journal::Journal::Mode::read_write, settings.audit_group);
+  UPD_ASSIGN(journal::Journal journal,
+             journal::Journal::open(journal_paths(session), settings.node_name,
+                                    journal::Journal::Mode::read_write, settings.audit_group));
+  return VerbJournal(session, std::move(journal));
 }
 
 journal::EventDraft node_event(std::string_view name, const std::string& app,

@@ -9,9 +9,22 @@
 namespace updagent::cli {
 
 journal::Paths journal_paths(const Session& session);
+
+// A journal whose warnings reach the operator when the verb is done with it.
+class VerbJournal : public journal::Journal {
+ public:
+  VerbJournal(Session& session, journal::Journal journal);
+  VerbJournal(VerbJournal&&) noexcept;
+  VerbJournal& operator=(VerbJournal&&) = delete;
+  ~VerbJournal();
+
+ private:
+  Session* session_;  // null once moved from
+};
+
 // Needs no write access.
-base::Result<journal::Journal> open_to_read(Session& session);
-base::Result<journal::Journal> open_to_write(Session& session);
+base::Result<VerbJournal> open_to_read(Session& session);
+base::Result<VerbJournal> open_to_write(Session& session);
 // One event outside of a deployment: its own trace.
 journal::EventDraft node_event(std::string_view name, const std::string& app, journal::Json detail);
 

@@ -122,16 +122,6 @@ Exit run_show(Session& session, const LogOptions& options) {
     return events.size() < kMaxTimelineEvents;
   });
   if (!read) return session.fail(read.error());
-  const bool several = std::any_of(events.begin(), events.end(), [&](const journal::Event& event) {
-    return event.trace_id != events.front().trace_id;
-  });
-  if (several)
-    return session.fail(
-        Error(Code::usage, "more than one trace begins with '" + options.trace + "'")
-            .hint("give more digits"));
-  if (events.empty())
-    return session.fail(Error(Code::not_found, "the log has no trace '" + options.trace + "'")
-                            .hint("updagent log lists the traces"));
   const auto row = journal->deployment(events.front().trace_id);
   Json document = {{"trace_id", events.front().trace_id}, {"deployment", nullptr}};
   if (row && *row)

@@ -267,7 +267,7 @@ base::Result<bool> remove_leftover_data(Session& session, const RemoveOptions& o
     return false;
   UPD_ASSIGN(const auto lock, base::FileLock::take(session.layout().driver_lock(options.app),
                                                    base::Milliseconds(0), nullptr));
-  UPD_ASSIGN(journal::Journal journal, open_to_write(session));
+  UPD_ASSIGN(VerbJournal journal, open_to_write(session));
   const journal::EventDraft event = node_event("app.removed", options.app, {{"data", true}});
   UPD_TRY(journal.record(std::span(&event, 1)));
   UPD_ASSIGN(const base::UniqueFd apps, base::open_directory(session.layout().apps()));
@@ -284,7 +284,7 @@ Exit run_remove(Session& session, const RemoveOptions& options) {
                store::AppStore::open(session.layout().app(options.app), options.app, false));
     UPD_ASSIGN(const auto lock, base::FileLock::take(session.layout().driver_lock(options.app),
                                                      base::Milliseconds(0), nullptr));
-    UPD_ASSIGN(journal::Journal journal, open_to_write(session));
+    UPD_ASSIGN(VerbJournal journal, open_to_write(session));
     UPD_ASSIGN(const auto open, journal.open_deployment(options.app));
     if (open)
       return Error(Code::busy, "a deployment of '" + options.app + "' was left open")

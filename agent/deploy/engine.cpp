@@ -1,6 +1,7 @@
 #include "agent/deploy/engine.hpp"
 
 #include "agent/base/failpoints.hpp"
+#include "agent/deploy/node.hpp"
 
 namespace updagent::deploy {
 
@@ -140,6 +141,7 @@ DeployResult Engine::finish() {
   }
   plan_.guardian.dismiss();
   import_spool();
+  if (journal_ != nullptr) show_warnings(context_, *journal_);
   result.trace_id = row.trace_id;
   result.app = row.app;
   result.from = row.from_version;

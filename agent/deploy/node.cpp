@@ -47,6 +47,10 @@ std::optional<journal::Journal> open_journal_or_warn(const Context& context,
   return std::nullopt;
 }
 
+void show_warnings(const Context& context, journal::Journal& journal) {
+  for (const std::string& line : journal.take_warnings()) context.observer->warning(line);
+}
+
 config::Settings settings_or_defaults(const Context& context, const std::string& app) {
   auto settings = config::load(context.layout, context.config_file, app);
   if (settings) return std::move(*settings);

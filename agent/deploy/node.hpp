@@ -15,6 +15,9 @@ base::Result<journal::Journal> open_journal(const Context& context,
 std::optional<journal::Journal> open_journal_or_warn(const Context& context,
                                                      const config::Settings& settings);
 
+// What the journal has to say without failing goes to the observer.
+void show_warnings(const Context& context, journal::Journal& journal);
+
 // For recovery and rollback: a broken node.toml must not leave an app half-way. The defaults, with
 // a warning, when it can't be read.
 config::Settings settings_or_defaults(const Context& context, const std::string& app);

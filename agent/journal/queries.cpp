@@ -172,7 +172,9 @@ Status Journal::query(const LogFilter& filter, const std::function<bool(const Ev
   LogFilter whole = filter;
   if (!filter.trace.empty()) {
     UPD_ASSIGN(const auto trace, whole_trace(database, "events", filter.trace));
-    if (!trace) return Error(Code::not_found, "no event has the trace '" + filter.trace + "'");
+    if (!trace)
+      return Error(Code::not_found, "no event has the trace '" + filter.trace + "'")
+          .hint("updagent log lists the traces");
     whole.trace = *trace;
   }
   UPD_ASSIGN(const HeadProof newest, newest_event(database));
