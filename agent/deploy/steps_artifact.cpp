@@ -275,6 +275,8 @@ base::Status Engine::verify_installed_candidate() {
     UPD_ASSIGN(const store::TreeReport report,
                store::verify_tree(plan_.store->path(version), *manifest, context_.interrupt));
     if (report.problems.empty()) {
+      // whoever put it here may have been killed between the rename and its fsync
+      UPD_TRY(base::fsync_directory(plan_.store->directory() + "/releases"));
       plan_.manifest = std::move(*manifest);
       plan_.staged = true;
       return base::ok();
@@ -356,7 +358,11 @@ base::Status Engine::stage() {
   }
   if (plan_.store->has(version)) UPD_TRY(plan_.store->remove(version));  // damaged, not in service
   base::failpoint::hit("deploy.before_publish");
-  UPD_TRY(plan_.staging->publish(version));
+  if (base::Status published = plan_.staging->publish(version); !published) {
+    // renamed, perhaps, without being durable: nothing that a later run may take for installed
+    if (plan_.store->has(version)) static_cast<void>(plan_.store->remove(version));
+    return published;
+  }
   base::failpoint::hit("deploy.after_publish");
   plan_.staged = true;
   plan_.staging.reset();
