@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -10,13 +11,19 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
 #include <memory>
 #include <set>
 
 #include "agent/base/failpoints.hpp"
+#include "agent/base/text.hpp"
 
 namespace updagent::base {
 namespace {
+
+constexpr std::string_view kTemporarySuffix = ".new";
+// A folder of ours holds some dozens of files; one with more is not ours to walk through.
+constexpr std::size_t kMaxSweptEntries = 100'000;
 
 std::string quoted(std::string_view verb, std::string_view name) {
   return "cannot " + std::string(verb) + " '" + std::string(name) + "'";
@@ -289,7 +296,8 @@ Status write_file_durably(const std::string& path, std::string_view content, mod
   const std::string parent = parent_of(path);
   const std::string name = path.substr(path.find_last_of('/') + 1);
   // unique per process, so that two writers never share a temporary file
-  const std::string temporary = "." + name + "." + std::to_string(::getpid()) + ".new";
+  const std::string temporary = "." + name + "." + std::to_string(::getpid()) +
+                                std::string(kTemporarySuffix);
   UPD_ASSIGN(const UniqueFd directory, open_directory(parent));
   ::unlinkat(directory.get(), temporary.c_str(), 0);
   UniqueFd file(::openat(directory.get(), temporary.c_str(),
@@ -304,6 +312,23 @@ Status write_file_durably(const std::string& path, std::string_view content, mod
   Status status = finish();
   if (!status) ::unlinkat(directory.get(), temporary.c_str(), 0);
   return status;
+}
+
+// ".NAME.PID.new" of a process that is gone; one whose number was given to another stays until that
+// one has gone, too.
+Status remove_dead_temporaries(const std::string& directory) {
+  UPD_ASSIGN(const std::vector<std::string> names, list_directory(directory, kMaxSweptEntries));
+  UPD_ASSIGN(const UniqueFd folder, open_directory(directory));
+  for (const std::string& name : names) {
+    if (!name.starts_with('.') || !name.ends_with(kTemporarySuffix)) continue;
+    const std::string stem = name.substr(0, name.size() - kTemporarySuffix.size());
+    const auto pid = parse_u64(std::string_view(stem).substr(stem.find_last_of('.') + 1));
+    if (!pid || *pid == 0 || *pid > INT_MAX) continue;
+    if (::kill(static_cast<pid_t>(*pid), 0) == 0 || errno != ESRCH) continue;
+    if (::unlinkat(folder.get(), name.c_str(), 0) != 0 && errno != ENOENT)
+      return system_error(errno, quoted("remove", directory + "/" + name));
+  }
+  return ok();
 }
 
 Status replace_symlink_durably(int directory_fd, const std::string& name,

@@ -53,6 +53,8 @@ Status rename_durably(int from_directory_fd, const std::string& from, int to_dir
                       const std::string& to, bool no_replace = false);
 // Temporary file, fsync, rename, fsync of the directory: readers see the old or the new content.
 Status write_file_durably(const std::string& path, std::string_view content, mode_t mode);
+// Removes what write_file_durably left in a directory when its process was killed.
+Status remove_dead_temporaries(const std::string& directory);
 // `name` -> `target` by a temporary link and rename(2), directory fsynced. A link that an earlier
 // crash left under the temporary name is replaced.
 Status replace_symlink_durably(int directory_fd, const std::string& name,

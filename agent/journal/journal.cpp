@@ -80,6 +80,8 @@ Result<Journal> Journal::open(const Paths& paths, const std::string& node_name, 
   UPD_ASSIGN(Database database, open_to_write(paths, busy_timeout));
   Journal journal(std::unique_ptr<Impl>(new Impl{paths, node_name, mode, std::move(database), {}}));
   Impl& impl = *journal.impl_;
+  const std::string folder = directory_of(paths.database);
+  if (auto swept = base::remove_dead_temporaries(folder); !swept) impl.warn(swept.error());
   if (auto shared = share_with_group(paths.database, group); !shared) impl.warn(shared.error());
   UPD_TRY(import_spool(impl));
   if (auto kept = keep_reserve(paths.reserve); !kept) impl.warn(kept.error());

@@ -198,6 +198,10 @@ class Case(unittest.TestCase):
         if not folder.exists():
             return
         self.assertEqual([p.name for p in folder.glob(".*")], [])
+        # what a killed run had unpacked may wait for the next try; nothing else lies there
+        for left in (folder / "incoming").iterdir():
+            self.assertRegex(left.name, r"^[0-9a-f]{64}(\.left)?$")
+        self.assertEqual([p.name for p in node.root.glob(".*")], [])
 
 
 def free_port():

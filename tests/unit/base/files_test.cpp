@@ -180,6 +180,22 @@ TEST(WriteFile, Its_mode_does_not_depend_on_the_umask) {
   EXPECT_EQ(about.st_mode & 07777, 0600U);
 }
 
+TEST(DeadTemporaries, Those_of_a_process_that_is_gone_go_and_nothing_else_does) {
+  const TestDirectory directory;
+  const pid_t gone = ::fork();
+  if (gone == 0) ::_exit(0);
+  ASSERT_EQ(::waitpid(gone, nullptr, 0), gone);
+  const std::string dead = ".audit.head." + std::to_string(gone) + ".new";
+  const std::string alive = ".audit.head." + std::to_string(::getpid()) + ".new";
+  for (const std::string& name : {dead, alive, std::string("audit.head"), std::string(".mine.new"),
+                                  std::string(".mine.0.new"), std::string("shown.1.new")})
+    directory.write(name, "x");
+  ASSERT_TRUE(remove_dead_temporaries(directory.path()));
+  EXPECT_EQ(list_directory(directory.path(), 10).value(),
+            (std::vector<std::string>{alive, ".mine.0.new", ".mine.new", "audit.head",
+                                      "shown.1.new"}));
+}
+
 TEST(Rename, With_no_replace_an_existing_target_stays) {
   const TestDirectory directory;
   directory.write("a", "new");
