@@ -5,8 +5,8 @@ usage: faulty_server.py DIR
 
 Listens on 127.0.0.1, port 0, and prints the port. GET /NAME is answered by DIR/NAME.json: a list of
 steps, one per request to that name; the last one repeats. What was asked is appended to
-DIR/NAME.log, one JSON object with the request's headers (lower-case names) per line, before the
-answer is sent. A step's fields, all optional:
+DIR/NAME.log, one JSON object with the request's headers (lower-case names; a body as "(body)") per
+line, before the answer is sent. A step's fields, all optional:
 
   size, seed     the file: `size` bytes made from `seed` (see content())
   etag, last_modified, date, headers   response headers; headers is an object of any others
@@ -72,6 +72,8 @@ class Server:
         while line := reader.readline().decode().strip():
             key, _, value = line.partition(":")
             headers[key.strip().lower()] = value.strip()
+        if body := reader.read(int(headers.get("content-length", 0))):
+            headers["(body)"] = body.decode()
         # the last segment: a client that takes us for its proxy sends a whole URL
         step = self.step_for(request[1].split("?")[0].rsplit("/", 1)[-1], headers)
         if step.get("close_at_once"):
