@@ -17,8 +17,9 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-need "${build_packages[@]}" libgtest-dev clang-19 libclang-rt-19-dev ccache ca-certificates curl git \
-  jq nginx-light openssl procps python3 python3-jsonschema sqlite3 strace tar zstd
+need "${build_packages[@]}" btrfs-progs libgtest-dev clang-19 libclang-rt-19-dev ccache \
+  ca-certificates curl git jq nginx-light openssl procps python3 python3-jsonschema sqlite3 strace \
+  tar xfsprogs zstd
 need_node
 jobs=$(nproc)
 
