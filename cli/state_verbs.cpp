@@ -192,7 +192,7 @@ Exit run_hold(Session& session, const HoldOptions& options) {
   row.held_us = options.off ? 0 : base::wall_now_us();
   const journal::EventDraft event =
       node_event(options.off ? "app.released" : "app.held", options.app, journal::Json::object());
-  const base::Status recorded = journal->record(std::span(&event, 1), nullptr, nullptr, &row);
+  const base::Status recorded = journal->hold(event, row);
   if (!recorded) return session.fail(recorded.error());
   session.document({{"app", options.app}, {"held", row.held}});
   session.print(options.app +

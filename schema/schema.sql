@@ -67,7 +67,9 @@ CREATE TABLE deployments (
   boot_id TEXT NOT NULL,
   bytes_downloaded INTEGER NOT NULL,
   bytes_reused INTEGER NOT NULL,
-  updated_us INTEGER NOT NULL
+  updated_us INTEGER NOT NULL,
+  committed_before TEXT NOT NULL DEFAULT '',
+  allows_downgrade INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX deployments_by_app ON deployments (app, started_us);
 CREATE INDEX deployments_open ON deployments (app) WHERE state <> 'closed';

@@ -264,8 +264,15 @@ bool ChildProcess::State::on_event() {
   if (ended) return true;
   std::uint64_t expirations = 0;
   if (::read(patience.get(), &expirations, sizeof expirations) > 0) {
-    out_of_patience = true;
     signal_pidfd(keeper, SIGKILL);  // the command dies by PR_SET_PDEATHSIG
+    if (out_of_patience) {
+      // Killed, and its pipe is still open: a process that hangs in the kernel before its
+      // execve(2), on a dead network file system for one. It is left to the kernel.
+      finish({SIGKILL, keeper::Reason::time_limit, 1});
+      return true;
+    }
+    out_of_patience = true;
+    set_patience(kKeeperGrace);
   }
   take_output(kMaxReadPerEvent);
   keeper::EndReport report;

@@ -24,7 +24,13 @@ constexpr int kActionStop = -2;
 struct Rule {
   std::string name;
   unsigned long at = 1;
+  bool and_later = false;
   int action = 0;  // an errno, or one of the above
+
+  bool fits(std::string_view passed, unsigned long count) const {
+    if (name != passed) return false;
+    return at == count || at == 0 || (and_later && count > at);
+  }
 };
 
 int parse_action(const std::string& word) {
@@ -58,9 +64,10 @@ class Table {
       rest = end == std::string::npos ? "" : rest.substr(end + 1);
       const std::size_t equals = item.find('=');
       if (equals == std::string::npos) std::abort();
-      Rule rule{item.substr(0, equals), 1, parse_action(item.substr(equals + 1))};
+      Rule rule{item.substr(0, equals), 1, false, parse_action(item.substr(equals + 1))};
       if (const std::size_t hash = rule.name.find('#'); hash != std::string::npos) {
         rule.at = std::strtoul(rule.name.c_str() + hash + 1, nullptr, 10);
+        rule.and_later = rule.name.back() == '+';
         rule.name.resize(hash);
       }
       rules_.push_back(std::move(rule));
@@ -73,8 +80,7 @@ class Table {
     if (rules_.empty()) return 0;
     const unsigned long count = ++passed_[std::string(name)];
     for (const Rule& rule : rules_) {
-      // "#0" means every time
-      if (rule.name != name || (rule.at != 0 && rule.at != count)) continue;
+      if (!rule.fits(name, count)) continue;
       if (rule.action == kActionKill) ::kill(::getpid(), SIGKILL);
       if (rule.action == kActionStop) ::raise(SIGSTOP);
       if (rule.action > 0) return rule.action;

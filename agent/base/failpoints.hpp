@@ -1,10 +1,10 @@
 // Named places where a test kills, stops or fails the process. Compiled out of release builds.
 //
-// UPDAGENT_FAILPOINTS="NAME[#N]=ACTION;..."  acts at the Nth time (default 1) that NAME is passed.
-// ACTION: kill (SIGKILL to ourselves), stop (SIGSTOP), or an errno name (ENOSPC, EIO, EXDEV, ...),
-// which makes the system call that stands at this place fail with it.
-// UPDAGENT_FAILPOINTS_TRACE=FILE  appends a line with the name each time one is passed: a test
-// enumerates them so and then kills at each.
+// UPDAGENT_FAILPOINTS="NAME[#N[+]]=ACTION;..."  acts at the Nth time (default 1, 0: every time)
+// that NAME is passed, with + also at each later one. ACTION: kill (SIGKILL to ourselves), stop
+// (SIGSTOP), or an errno name (ENOSPC, EIO, EXDEV, ...), which makes the system call that stands at
+// this place fail with it. UPDAGENT_FAILPOINTS_TRACE=FILE  appends a line with the name each time
+// one is passed: a test enumerates them so and then kills at each.
 //
 // Names: "deploy.*" between side effects of a deployment (list: docs/failpoints.md), and
 // "sys.fsync", "sys.write", "sys.rename", "sys.syncfs", "sys.symlink", "sys.link", "sys.create",

@@ -21,6 +21,8 @@
 namespace updagent::base {
 namespace {
 
+constexpr unsigned kNoReplace = 1;  // RENAME_NOREPLACE of linux/fs.h
+constexpr unsigned kExchange = 2;   // RENAME_EXCHANGE
 constexpr std::string_view kTemporarySuffix = ".new";
 // A folder of ours holds some dozens of files; one with more is not ours to walk through.
 constexpr std::size_t kMaxSweptEntries = 100'000;
@@ -279,9 +281,10 @@ Status make_directory_at(int directory_fd, const std::string& name, mode_t mode)
   return ok();
 }
 
-Status rename_durably(int from_directory_fd, const std::string& from, int to_directory_fd,
-                      const std::string& to, bool no_replace) {
-  const unsigned flags = no_replace ? 1U : 0U;  // RENAME_NOREPLACE
+namespace {
+
+Status rename_with(unsigned flags, int from_directory_fd, const std::string& from,
+                   int to_directory_fd, const std::string& to) {
   const int failed = errno_of("sys.rename", [&] {
     return static_cast<int>(::syscall(SYS_renameat2, from_directory_fd, from.c_str(),
                                       to_directory_fd, to.c_str(), flags));
@@ -292,12 +295,24 @@ Status rename_durably(int from_directory_fd, const std::string& from, int to_dir
   return ok();
 }
 
+}  // namespace
+
+Status rename_durably(int from_directory_fd, const std::string& from, int to_directory_fd,
+                      const std::string& to, bool no_replace) {
+  return rename_with(no_replace ? kNoReplace : 0U, from_directory_fd, from, to_directory_fd, to);
+}
+
+Status exchange_durably(int one_directory_fd, const std::string& one, int other_directory_fd,
+                        const std::string& other) {
+  return rename_with(kExchange, one_directory_fd, one, other_directory_fd, other);
+}
+
 Status write_file_durably(const std::string& path, std::string_view content, mode_t mode) {
   const std::string parent = parent_of(path);
   const std::string name = path.substr(path.find_last_of('/') + 1);
   // unique per process, so that two writers never share a temporary file
-  const std::string temporary = "." + name + "." + std::to_string(::getpid()) +
-                                std::string(kTemporarySuffix);
+  const std::string temporary =
+      "." + name + "." + std::to_string(::getpid()) + std::string(kTemporarySuffix);
   UPD_ASSIGN(const UniqueFd directory, open_directory(parent));
   ::unlinkat(directory.get(), temporary.c_str(), 0);
   UniqueFd file(::openat(directory.get(), temporary.c_str(),

@@ -51,6 +51,10 @@ Status make_directory_at(int directory_fd, const std::string& name, mode_t mode)
 // rename(2) and fsync of both directories. With no_replace an existing target is EEXIST.
 Status rename_durably(int from_directory_fd, const std::string& from, int to_directory_fd,
                       const std::string& to, bool no_replace = false);
+// renameat2(RENAME_EXCHANGE) and fsync of both directories: each name has one of the two at every
+// instant.
+Status exchange_durably(int one_directory_fd, const std::string& one, int other_directory_fd,
+                        const std::string& other);
 // Temporary file, fsync, rename, fsync of the directory: readers see the old or the new content.
 Status write_file_durably(const std::string& path, std::string_view content, mode_t mode);
 // Removes what write_file_durably left in a directory when its process was killed.

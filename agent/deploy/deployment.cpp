@@ -84,16 +84,40 @@ base::Result<DeployResult> apply(const Context& context, const ApplyRequest& req
 
 namespace {
 
+std::optional<std::string> newest_below(const std::vector<std::string>& versions,
+                                        const std::optional<std::string>& current) {
+  const auto mark = release::parse_semver(current.value_or(""));
+  std::optional<std::string> best;
+  std::optional<release::SemVer> best_parsed;
+  for (const std::string& version : versions) {
+    const auto parsed = release::parse_semver(version);
+    if (!mark || !parsed || release::precedence(*parsed, *mark) >= 0) continue;
+    if (best_parsed && release::precedence(*parsed, *best_parsed) <= 0) continue;
+    best = version;
+    best_parsed = *parsed;
+  }
+  return best;
+}
+
 base::Result<std::string> rollback_target(const RollbackRequest& request,
                                           const store::AppStore& store, const store::Links& links,
                                           const std::vector<journal::ReleaseRow>& releases,
-                                          const std::optional<journal::AppRow>& app) {
+                                          const std::optional<journal::AppRow>& app,
+                                          Observer& observer) {
   UPD_ASSIGN(const std::vector<std::string> versions, store.versions());
   if (!request.to) {
     // an uncommitted current (after an exit 8) goes back to what was committed
     if (links.committed && links.current != links.committed) return *links.committed;
     const auto previous = previous_release(releases, links.current.value_or(""), app);
     if (previous && store.has(*previous)) return *previous;
+    // Without rows nobody can say which were good: the newest tree below, which is re-hashed and
+    // probed like any other.
+    if (const auto below = releases.empty() ? newest_below(versions, links.current)
+                                            : std::optional<std::string>()) {
+      observer.warning("the database can't say which releases were good: taking " + *below +
+                       ", the newest that is kept below the current one");
+      return *below;
+    }
     return Error(Code::not_found, "no good release of '" + request.app + "' is kept before " +
                                       links.current.value_or("the current one"))
         .hint("updagent releases " + request.app + " lists what is here; --to VERSION chooses one");
@@ -138,10 +162,14 @@ base::Result<DeployResult> rollback(const Context& context, const RollbackReques
   std::vector<journal::ReleaseRow> releases;
   std::optional<journal::AppRow> app;
   if (journal) {
-    const base::Status ended = recover_locked(context, &*journal, request.app);
-    if (!ended && ended.error().code() != Code::rollback_failed) {
+    auto ended = recover_locked(context, &*journal, request.app);
+    if (!ended) {
       context.observer->warning(ended.error().line() + ": going on without the database");
       journal.reset();
+    } else if (*ended && (*ended)->outcome == Outcome::rolled_back && !request.to) {
+      // that was the way back; another step would go past the release that was good
+      (*ended)->requested_rollback = true;
+      return std::move(**ended);
     }
   }
   if (journal) {
@@ -149,12 +177,14 @@ base::Result<DeployResult> rollback(const Context& context, const RollbackReques
     if (auto known = journal->app(request.app)) app = std::move(*known);
   }
   UPD_ASSIGN(const store::Links links, store.links());
-  UPD_ASSIGN(const std::string target, rollback_target(request, store, links, releases, app));
+  UPD_ASSIGN(const std::string target,
+             rollback_target(request, store, links, releases, app, *context.observer));
   if (!request.force) UPD_TRY(floor_allows(store, links, target));
   journal::DeploymentRow row = new_row(context, "rollback", "releases/" + target);
   row.app = request.app;
   row.from_version = links.current.value_or("");
   row.to_version = target;
+  row.committed_before = links.committed.value_or("");
   if (const auto digest = store.manifest_digest(target)) row.to_digest = digest->hex();
   plan.request.wait = request.wait;
   plan.store.emplace(std::move(store));
@@ -172,7 +202,8 @@ base::Result<DeployResult> rollback(const Context& context, const RollbackReques
 }
 
 DeployResult Engine::run_requested_rollback() {
-  if (journal_ == nullptr) recorder_.stop_waiting_for_the_journal();
+  // Going back never waits for the database, from the first row on.
+  recorder_.stop_waiting_for_the_journal();
   base::Status status = recorder_.open();
   if (status) {
     std::vector<std::string> command = context_.guardian_command;

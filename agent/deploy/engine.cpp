@@ -135,6 +135,8 @@ DeployResult Engine::finish() {
     journal::Json detail = {{"bytes_downloaded", row.bytes_downloaded},
                             {"bytes_reused", row.bytes_reused}};
     if (plan_.error) detail["message"] = plan_.error->line();
+    // decided: a database that fails now must not leave the row open
+    recorder_.stop_waiting_for_the_journal();
     const base::Status closed = recorder_.close(result.outcome, result.reason, std::move(detail));
     if (!closed) observer().warning("the end could not be recorded: " + closed.error().line());
     base::failpoint::hit("deploy.after_close");
@@ -154,7 +156,8 @@ DeployResult Engine::finish() {
   result.requested_rollback = row.kind == "rollback";
   result.dry_run = plan_.request.dry_run;
   if (result.dry_run && plan_.manifest && good)
-    result.plan = describe_plan(*plan_.manifest, row.from_version, plan_.user, plan_.settings.app);
+    result.plan = describe_plan(*plan_.manifest, row.from_version, plan_.user.value_or(""),
+                                plan_.settings.app);
   return result;
 }
 

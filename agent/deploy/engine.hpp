@@ -26,13 +26,16 @@ class Engine {
 
   // steps_artifact.cpp
   base::Status fetch();
+  base::Status keep_pipe();
   base::Status verify();
   base::Status stage();
   base::Result<bool> admit_envelope(std::string_view envelope);
   base::Status refuse_other_app();
-  base::Status take_lock_and_open(const std::string& app);
+  base::Status take_lock_and_open();
+  base::Status name_goal();
+  base::Status decide();
   base::Status load_known();
-  base::Status verify_installed_candidate();
+  base::Result<bool> take_kept_tree();
   base::Status keep_new_signatures();
   base::Status verify_rollback_target();
   base::Status check_identity(const std::string& version);
@@ -41,6 +44,7 @@ class Engine {
 
   // steps_switch.cpp
   base::Status pre_upgrade();
+  base::Status still_wanted();
   base::Status switch_over();
   base::Status watch();
   base::Status commit();
@@ -52,7 +56,9 @@ class Engine {
   base::Status abandon();
   base::Status roll_back();
   base::Status check_way_back(const std::string& candidate, const std::string& target);
-  base::Status take_back_commit(const std::string& candidate, const std::string& target);
+  base::Status take_back_commit();
+  std::string committed_before() const;
+  std::string way_back() const;
   base::Status rollback_failed(base::Error error);
   base::Status prove_previous(const std::string& version);
   void run_post_rollback(const std::string& version);

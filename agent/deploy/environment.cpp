@@ -1,5 +1,6 @@
 #include "agent/deploy/environment.hpp"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,15 +13,28 @@
 namespace updagent::deploy {
 namespace {
 
+constexpr mode_t kFolderMode = 0750;
+
 // A folder that belongs to the commands' user; its contents are never touched by us. Made once: an
-// operator may have changed the owner since, and knows why.
+// operator may have changed the owner since, and knows why. It gets its name when it has its owner,
+// so that a killed run leaves none that nobody can use.
 base::Status prepare_folder(const std::string& path, const std::optional<base::Identity>& owner) {
   if (base::exists(path)) return base::ok();
-  UPD_TRY(base::make_directories(path.substr(0, path.find_last_of('/')), 0755));
-  UPD_TRY(base::make_directories(path, 0750));
-  if (owner && ::lchown(path.c_str(), owner->uid, owner->gid) != 0)
+  const std::size_t slash = path.find_last_of('/');
+  const std::string parent = path.substr(0, slash);
+  const std::string name = path.substr(slash + 1);
+  const std::string made = "." + name + ".new";
+  UPD_TRY(base::make_directories(parent, 0755));
+  UPD_ASSIGN(const base::UniqueFd at, base::open_directory(parent));
+  UPD_TRY(base::remove_tree(at.get(), made));
+  UPD_TRY(base::make_directory_at(at.get(), made, 0700));
+  UPD_ASSIGN(const base::UniqueFd folder,
+             base::open_beneath(at.get(), made, O_RDONLY | O_DIRECTORY));
+  if (owner && ::fchown(folder.get(), owner->uid, owner->gid) != 0)
     return base::system_error(errno, "cannot give '" + path + "' to '" + owner->user + "'");
-  return base::ok();
+  if (::fchmod(folder.get(), kFolderMode) != 0)
+    return base::system_error(errno, "cannot chmod '" + path + "'");
+  return base::rename_durably(at.get(), made, at.get(), name, true);
 }
 
 bool is_ours(const std::string& name) {

@@ -16,6 +16,8 @@ namespace updagent::deploy {
 namespace {
 
 constexpr char kClosed = 'c';
+// It has nothing to do but read one byte: past this someone has stopped it.
+constexpr int kPatienceMs = 2'000;
 
 void reset_signals() {
   sigset_t none;
@@ -87,16 +89,28 @@ base::Result<Guardian> Guardian::start(const std::vector<std::string>& command) 
     keep_only(read_end.get(), driver.get());
     guard(argv);
   }
-  return Guardian(std::move(write_end), pid);
+  // our child, not yet reaped: the number is its own
+  base::UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (process) return Guardian(std::move(write_end), std::move(process));
+  base::Error error = base::system_error(errno, "cannot open a pidfd of the guardian");
+  ::kill(pid, SIGKILL);
+  while (::waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  return error;
 }
 
 void Guardian::dismiss() {
   if (!lifeline_) return;
   static_cast<void>(!::write(lifeline_.get(), &kClosed, 1));
   lifeline_.reset();
-  int status = 0;
-  while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+  pollfd gone{process_.get(), POLLIN, 0};
+  if (::poll(&gone, 1, kPatienceMs) != 1)
+    ::syscall(SYS_pidfd_send_signal, process_.get(), SIGKILL, nullptr, 0);
+  siginfo_t ignored{};
+  while (::waitid(P_PIDFD, static_cast<id_t>(process_.get()), &ignored, WEXITED) != 0 &&
+         errno == EINTR) {
   }
+  process_.reset();
 }
 
 }  // namespace updagent::deploy

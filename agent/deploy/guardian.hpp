@@ -22,14 +22,14 @@ class Guardian {
   ~Guardian() = default;  // without dismiss(): the guardian acts as soon as this process ends
 
   // The deployment is closed: the guardian goes away without doing anything. Waits for that, which
-  // is immediate.
+  // is immediate; one that was stopped meanwhile is killed.
   void dismiss();
-  int pid() const { return pid_; }
 
  private:
-  Guardian(base::UniqueFd lifeline, int pid) : lifeline_(std::move(lifeline)), pid_(pid) {}
+  Guardian(base::UniqueFd lifeline, base::UniqueFd process)
+      : lifeline_(std::move(lifeline)), process_(std::move(process)) {}
   base::UniqueFd lifeline_;
-  int pid_ = -1;
+  base::UniqueFd process_;  // pidfd
 };
 
 }  // namespace updagent::deploy

@@ -14,6 +14,7 @@ namespace {
 // A rollback waits this long for another writer of the database, then goes on without it.
 constexpr base::Milliseconds kShortJournalWait{2'000};
 constexpr base::Milliseconds kJournalWait{10'000};
+constexpr std::size_t kMaxApps = 10'000;  // folders of apps/ that a listing takes
 
 }  // namespace
 
@@ -45,6 +46,16 @@ std::optional<journal::Journal> open_journal_or_warn(const Context& context,
   context.observer->warning(journal.error().line() + ": going on without it, events wait in " +
                             context.layout.spool());
   return std::nullopt;
+}
+
+base::Result<std::vector<std::string>> apps_on_disk(const Context& context) {
+  if (!base::exists(context.layout.apps())) return std::vector<std::string>();
+  UPD_ASSIGN(std::vector<std::string> names, base::list_directory(context.layout.apps(), kMaxApps));
+  // after `remove` only data/ is left of an app
+  std::erase_if(names, [&context](const std::string& name) {
+    return !release::is_app_name(name) || !base::exists(context.layout.releases(name));
+  });
+  return names;
 }
 
 void show_warnings(const Context& context, journal::Journal& journal) {

@@ -18,6 +18,9 @@ std::optional<journal::Journal> open_journal_or_warn(const Context& context,
 // What the journal has to say without failing goes to the observer.
 void show_warnings(const Context& context, journal::Journal& journal);
 
+// Every app that has releases here.
+base::Result<std::vector<std::string>> apps_on_disk(const Context& context);
+
 // For recovery and rollback: a broken node.toml must not leave an app half-way. The defaults, with
 // a warning, when it can't be read.
 config::Settings settings_or_defaults(const Context& context, const std::string& app);

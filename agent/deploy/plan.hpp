@@ -34,13 +34,11 @@ struct Plan {
   // verify
   std::unique_ptr<store::Staging> staging;
   std::optional<release::Manifest> manifest;  // of the candidate
-  std::string user;                           // its commands run as; "" = the caller's own
+  // Its commands run as; "" = the caller's own. Nothing: not decided, so none of them is run.
+  std::optional<std::string> user;
 
   // stage
   bool staged = false;  // releases/VERSION is complete
-
-  // switch
-  bool switched = false;
 
   // commit
   bool committed = false;

@@ -22,20 +22,13 @@ base::Status check_expected_app(const trust::Statement& offered, const std::stri
       .hint("check the URL, or leave --app out");
 }
 
-base::Status check_held(const KnownApp& known) {
-  if (!known.app || !known.app->held) return base::ok();
-  return Error(Code::held, "'" + known.app->app + "' is held at its version by " +
-                               known.app->held_by + " since " +
-                               base::format_rfc3339(known.app->held_us))
-      .hint("updagent hold " + known.app->app + " --off");
-}
-
-// Same version, other contents: also for trees that were removed since, their row stays.
+// Same version, other contents: also for trees that were removed since, their row stays. The row
+// wins over the tree: one that differs from it was damaged, and may be mended by the same release.
 base::Status check_conflict(const trust::Statement& offered, const KnownApp& known) {
   std::string digest;
-  if (known.installed_digest) digest = known.installed_digest->hex();
   for (const journal::ReleaseRow& row : known.releases)
     if (row.version == offered.version && digest.empty()) digest = row.digest;
+  if (known.installed_digest && digest.empty()) digest = known.installed_digest->hex();
   if (digest.empty() || digest == offered.manifest_digest.hex()) return base::ok();
   return Error(Code::version_conflict,
                "'" + offered.app + "' " + offered.version + " is known here with other contents")
@@ -57,16 +50,25 @@ base::Status check_failed_before(const trust::Statement& offered, const KnownApp
 }
 
 base::Status check_downgrade(const trust::Statement& offered, const KnownApp& known, bool allow) {
-  if (allow || !known.app || known.app->high_water.empty()) return base::ok();
-  if (!below(offered.version, known.app->high_water)) return base::ok();
+  // a database that was lost took the mark with it: the link still tells what was committed
+  std::string mark = known.links.committed.value_or("");
+  if (known.app && !known.app->high_water.empty()) mark = known.app->high_water;
+  if (allow || mark.empty() || !below(offered.version, mark)) return base::ok();
   return Error(Code::downgrade, "refusing to install an older release of '" + offered.app + "'")
-      .expected("at least " + known.app->high_water + ", which was committed here")
+      .expected("at least " + mark + ", which was committed here")
       .got(offered.version)
       .hint("updagent rollback " + offered.app + " --to " + offered.version +
             " if it is still kept, or --allow-downgrade");
 }
 
 }  // namespace
+
+base::Status check_held(const journal::AppRow& app) {
+  if (!app.held) return base::ok();
+  return Error(Code::held, "'" + app.app + "' is held at its version by " + app.held_by +
+                               " since " + base::format_rfc3339(app.held_us))
+      .hint("updagent hold " + app.app + " --off");
+}
 
 base::Result<Admission> admit(const trust::Statement& offered, const KnownApp& known,
                               const Permissions& permissions) {
@@ -77,7 +79,7 @@ base::Result<Admission> admit(const trust::Statement& offered, const KnownApp& k
   if (installed && known.links.current == offered.version &&
       known.links.committed == offered.version)
     return Admission::unchanged;
-  UPD_TRY(check_held(known));
+  if (known.app) UPD_TRY(check_held(*known.app));
   UPD_TRY(check_failed_before(offered, known, permissions.retry));
   UPD_TRY(check_downgrade(offered, known, permissions.allow_downgrade));
   return installed ? Admission::reuse : Admission::deploy;
@@ -163,8 +165,8 @@ base::Status check_floor(const release::Manifest& from, const std::string& targe
                target + " can't run on data that " + from.version.text() + " has touched")
       .expected("at least " + floor + ", the release's rollback_floor")
       .got(target)
-      .hint("publish a fixed newer version; updagent rollback --to " + target +
-            " --force goes back all the same");
+      .hint("publish a fixed newer version; updagent rollback " + from.app + " --to " + target +
+            " --force goes back all the same, if that release is still kept");
 }
 
 std::vector<std::string> describe_plan(const release::Manifest& manifest, const std::string& from,

@@ -37,6 +37,9 @@ enum class Admission {
   unchanged,  // it is current and committed
 };
 
+// An operator's hold, as Code::held.
+base::Status check_held(const journal::AppRow& app);
+
 base::Result<Admission> admit(const trust::Statement& offered, const KnownApp& known,
                               const Permissions& permissions);
 

@@ -28,7 +28,6 @@ class Recorder {
 
   // From here on the row is stored with every record: the app is known and its lock is held.
   base::Status open();
-  bool opened() const { return opened_; }
 
   // Stores the state, and "stage.started" if the state is a stage.
   base::Status begin(State state);

@@ -16,8 +16,6 @@ using base::Error;
 
 namespace {
 
-constexpr std::size_t kMaxApps = 10'000;  // folders of apps/ that a listing takes
-
 base::Result<DeployResult> end_open(const Context& context, journal::Journal* journal,
                                     journal::DeploymentRow row) {
   Plan plan;
@@ -26,6 +24,8 @@ base::Result<DeployResult> end_open(const Context& context, journal::Journal* jo
   plan.locked = true;
   plan.request.source = "";
   auto store = store::AppStore::open(context.layout.app(row.app), row.app, false);
+  // Only an app that isn't there needs no way back; with any other error nothing was decided.
+  if (!store && store.error().code() != Code::not_found) return std::move(store).error();
   if (store) plan.store.emplace(std::move(*store));
   Engine engine(context, journal, std::move(plan), std::move(row));
   return engine.run_recovery();
@@ -41,6 +41,7 @@ journal::DeploymentRow row_from_links(const std::string& app, const store::AppSt
   row.kind = "apply";
   row.source = "found on disk";
   row.from_version = links.committed.value_or("");
+  row.committed_before = row.from_version;
   row.to_version = links.current.value_or("");
   if (const auto digest = store.manifest_digest(row.to_version)) row.to_digest = digest->hex();
   row.state = state_name(State::watch);
@@ -49,34 +50,37 @@ journal::DeploymentRow row_from_links(const std::string& app, const store::AppSt
   return row;
 }
 
+// Nothing: the links agree, or there is no such app.
+base::Result<std::optional<journal::DeploymentRow>> left_on_disk(const Context& context,
+                                                                 const std::string& app) {
+  const auto store = store::AppStore::open(context.layout.app(app), app, false);
+  if (!store && store.error().code() == Code::not_found)
+    return std::optional<journal::DeploymentRow>();
+  if (!store) return store.error();
+  UPD_ASSIGN(const store::Links links, store->links());
+  if (links.current == links.committed) return std::optional<journal::DeploymentRow>();
+  return std::optional(row_from_links(app, *store, links));
+}
+
 // Closed with exit 8: a person decides, a restart must not.
 bool waits_for_a_person(journal::Journal* journal, const std::string& app) {
   if (journal == nullptr) return false;
-  const auto last = journal->last_deployment(app);
+  const auto last = journal->last_switching_deployment(app);
   return last && *last && (*last)->outcome == outcome_name(Outcome::rollback_failed);
 }
 
-Error person_needed(const std::string& app, const store::Links& links) {
+Error person_needed(const Context& context, const std::string& app) {
+  store::Links links;
+  if (const auto store = store::AppStore::open(context.layout.app(app), app, false); store)
+    if (auto known = store->links()) links = std::move(*known);
   const std::string current = links.current.value_or("nothing");
   const std::string committed = links.committed.value_or("nothing");
   const std::string hint =
-      current == committed ? "updagent log shows why; apply a good release, or updagent rollback " +
-                                 app + " --to VERSION"
-                           : "apply a newer release, or: updagent rollback " + app + " --to " +
-                                 committed + " --force";
+      "updagent log shows why; apply a good release, or: updagent rollback " + app + " --to " +
+      (current == committed ? "VERSION" : committed + " (past a rollback_floor with --force)");
   return Error(Code::rollback_failed, "'" + app + "' waits for a person: current is " + current +
                                           ", committed is " + committed)
       .hint(hint);
-}
-
-base::Result<std::vector<std::string>> apps_on_disk(const Context& context) {
-  if (!base::exists(context.layout.apps())) return std::vector<std::string>();
-  UPD_ASSIGN(std::vector<std::string> names, base::list_directory(context.layout.apps(), kMaxApps));
-  // after `remove` only data/ is left of an app
-  std::erase_if(names, [&context](const std::string& name) {
-    return !release::is_app_name(name) || !base::exists(context.layout.releases(name));
-  });
-  return names;
 }
 
 RecoverReport recover_one(const Context& context, journal::Journal* journal, const std::string& app,
@@ -107,22 +111,14 @@ RecoverReport recover_one(const Context& context, journal::Journal* journal, con
     }
   }
   if (!row) {
-    auto store = store::AppStore::open(context.layout.app(app), app, false);
-    if (!store) {
-      if (store.error().code() == Code::not_found) {
-        report.what = "nothing to recover";
-        return report;
-      }
-      return failed(std::move(store).error());
-    }
-    const auto links = store->links();
-    if (!links) return failed(links.error());
-    if (waits_for_a_person(journal, app)) return failed(person_needed(app, *links));
-    if (links->current == links->committed) {
+    if (waits_for_a_person(journal, app)) return failed(person_needed(context, app));
+    auto left = left_on_disk(context, app);
+    if (!left) return failed(std::move(left).error());
+    if (!*left) {
       report.what = "nothing to recover";
       return report;
     }
-    row = row_from_links(app, *store, *links);
+    row = std::move(**left);
   }
   ended = end_open(context, journal, std::move(*row));
   if (!ended) return failed(std::move(ended).error());
@@ -150,9 +146,12 @@ DeployResult Engine::run_recovery() {
       "recover.started", "started",
       {{"found_in", row.state}, {"reason", row.reason}, {"driver_pid", row.driver_pid}});
   base::failpoint::hit("deploy.recover.begin");
+  // From the switch on the journal is not waited for, so the row may be older than the links. One
+  // that `committed` named before says nothing, unless the judgement was over.
   const bool committed_link = plan_.store && [&] {
     const auto links = plan_.store->links();
-    return links && links->committed == row.to_version && links->current == row.to_version;
+    return links && links->committed == row.to_version && links->current == row.to_version &&
+           (found == State::commit || committed_before() != row.to_version);
   }();
   State first = State::closed;
   switch (row_of(found).restarted) {
@@ -180,7 +179,7 @@ DeployResult Engine::run_recovery() {
     if (auto manifest = plan_.store->manifest(row.to_version))
       plan_.manifest = std::move(*manifest);
     if (plan_.manifest)
-      if (auto user = user_of(*plan_.manifest)) plan_.user = *user;
+      if (auto user = user_of(*plan_.manifest)) plan_.user = std::move(*user);
     const base::Status recorded = record_commit();
     if (!recorded) observer().warning(recorded.error().line());
   }
@@ -188,15 +187,18 @@ DeployResult Engine::run_recovery() {
   return run(first);
 }
 
-base::Status recover_locked(const Context& context, journal::Journal* journal,
-                            const std::string& app) {
-  UPD_ASSIGN(const std::optional<journal::DeploymentRow> row, journal->open_deployment(app));
-  if (!row) return base::ok();
+base::Result<std::optional<DeployResult>> recover_locked(const Context& context,
+                                                         journal::Journal* journal,
+                                                         const std::string& app) {
+  UPD_ASSIGN(std::optional<journal::DeploymentRow> row, journal->open_deployment(app));
+  if (!row && !waits_for_a_person(journal, app)) {
+    UPD_ASSIGN(row, left_on_disk(context, app));
+  }
+  if (!row) return std::optional<DeployResult>();
   context.observer->note("ending the deployment " + row->trace_id +
                          " that its driver left open in " + row->state);
-  UPD_ASSIGN(const DeployResult ended, end_open(context, journal, *row));
-  if (ended.outcome == Outcome::rollback_failed && ended.error) return *ended.error;
-  return base::ok();
+  UPD_ASSIGN(DeployResult ended, end_open(context, journal, std::move(*row)));
+  return std::optional<DeployResult>(std::move(ended));
 }
 
 base::Result<std::vector<RecoverReport>> recover(const Context& context, const std::string& app,
@@ -208,9 +210,14 @@ base::Result<std::vector<RecoverReport>> recover(const Context& context, const s
   if (app.empty()) {
     UPD_ASSIGN(apps, apps_on_disk(context));
     if (journal) {
-      UPD_ASSIGN(const std::vector<std::string> open, journal->apps_with_open_deployment());
-      for (const std::string& name : open)
-        if (std::find(apps.begin(), apps.end(), name) == apps.end()) apps.push_back(name);
+      const auto open = journal->apps_with_open_deployment();
+      if (!open) {
+        context.observer->warning(open.error().line() + ": going on without the database");
+        journal.reset();
+      } else {
+        for (const std::string& name : *open)
+          if (std::find(apps.begin(), apps.end(), name) == apps.end()) apps.push_back(name);
+      }
     }
   }
   std::vector<RecoverReport> reports;
@@ -218,67 +225,6 @@ base::Result<std::vector<RecoverReport>> recover(const Context& context, const s
     reports.push_back(recover_one(context, journal ? &*journal : nullptr, name, wait));
   if (journal) show_warnings(context, *journal);
   return reports;
-}
-
-base::Result<std::vector<std::string>> rebuild(const Context& context) {
-  UPD_TRY(prepare_root(context.layout));
-  UPD_ASSIGN(const config::Settings settings,
-             config::load(context.layout, context.config_file, ""));
-  std::vector<std::string> lines;
-  UPD_ASSIGN(const std::string aside, journal::set_damaged_aside(context.journal_paths()));
-  if (!aside.empty()) lines.push_back("the old database is kept as " + aside);
-  UPD_ASSIGN(journal::Journal journal, open_journal(context, settings));
-  UPD_ASSIGN(const std::vector<std::string> apps, apps_on_disk(context));
-  for (const std::string& app : apps) {
-    UPD_ASSIGN(const auto lock, base::FileLock::take(context.layout.driver_lock(app),
-                                                     base::Milliseconds(0), context.interrupt));
-    UPD_ASSIGN(const store::AppStore store,
-               store::AppStore::open(context.layout.app(app), app, false));
-    UPD_ASSIGN(const store::Links links, store.links());
-    UPD_ASSIGN(const std::vector<std::string> versions, store.versions());
-    for (const std::string& version : versions) {
-      const auto manifest = store.manifest(version);
-      const auto digest = store.manifest_digest(version);
-      const auto report =
-          manifest ? store::verify_tree(store.path(version), *manifest, context.interrupt)
-                   : base::Result<store::TreeReport>(manifest.error());
-      const bool intact = report && digest && report->problems.empty();
-      journal::ReleaseRow row;
-      row.app = app;
-      row.version = version;
-      if (digest) row.digest = digest->hex();
-      // Intact trees of the committed version and below were good once; nothing tells of the rest.
-      const auto mark = release::parse_semver(links.committed.value_or(""));
-      const auto own = release::parse_semver(version);
-      const bool was_good = mark && own && release::precedence(*own, *mark) <= 0;
-      row.state = !intact    ? journal::ReleaseState::failed
-                  : was_good ? journal::ReleaseState::good
-                             : journal::ReleaseState::staged;
-      row.installed_us = base::wall_now_us();
-      row.trace_id = journal::new_trace_id();
-      if (const auto size = base::disk_usage(store.path(version))) row.size_bytes = *size;
-      journal::AppRow app_row;
-      app_row.app = app;
-      app_row.high_water = links.committed.value_or("");
-      journal::EventDraft event;
-      event.trace_id = row.trace_id;
-      event.span_id = journal::new_span_id();
-      event.app = app;
-      event.event = "journal.rebuilt";
-      event.stage = "recover";
-      event.status = intact ? "success" : "failure";
-      event.timestamp_us = base::wall_now_us();
-      event.to_version = version;
-      event.actor = context.actor;
-      event.detail = {{"state", journal::release_state_name(row.state)}, {"digest", row.digest}};
-      if (!intact)
-        event.detail["problem"] = report ? report->problems.front() : report.error().line();
-      UPD_TRY(journal.record(std::span(&event, 1), nullptr, &row, &app_row));
-      lines.push_back(app + " " + version + ": " +
-                      (intact ? std::string(journal::release_state_name(row.state)) : "damaged"));
-    }
-  }
-  return lines;
 }
 
 }  // namespace updagent::deploy

@@ -7,8 +7,10 @@
 
 namespace updagent::deploy {
 
-// For the holder of the app's lock: ends the app's open deployment, if there is one.
-base::Status recover_locked(const Context& context, journal::Journal* journal,
-                            const std::string& app);
+// For the holder of the app's lock: ends what a dead driver left open, and says how; nothing if
+// there was nothing. An error: it could not be ended.
+base::Result<std::optional<DeployResult>> recover_locked(const Context& context,
+                                                         journal::Journal* journal,
+                                                         const std::string& app);
 
 }  // namespace updagent::deploy

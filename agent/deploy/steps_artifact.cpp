@@ -1,8 +1,12 @@
 // fetch, verify, stage: from a source to a complete tree in releases/. Nothing that runs is
 // touched.
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+
+#include <cerrno>
 
 #include "agent/base/failpoints.hpp"
 #include "agent/base/files.hpp"
@@ -30,7 +34,8 @@ std::string waiting_note(const fetch::Progress& progress) {
          base::human_duration(progress.retry_in.count() * 1000);
 }
 
-// A pipe can be read once: its digest is only known at the end.
+constexpr std::size_t kPipeBytes = 256 * 1024;
+
 bool can_rewind(int fd) {
   struct stat about{};
   return ::fstat(fd, &about) == 0 && S_ISREG(about.st_mode);
@@ -42,7 +47,8 @@ base::Status Engine::fetch() {
   const std::string& source = plan_.request.source;
   if (!fetch::is_url(source)) {
     stage_summary_ = source == "-" ? "standard input" : source;
-    return base::ok();
+    return plan_.request.expect_sha256 && !can_rewind(plan_.artifact.get()) ? keep_pipe()
+                                                                            : base::ok();
   }
   const config::FetchSettings& node = plan_.settings.fetch;
   fetch::Request request;
@@ -91,12 +97,40 @@ base::Status Engine::fetch() {
   return base::ok();
 }
 
+// A pipe can be read once, and a digest that was asked for is compared before anything of it is
+// used: so all of it goes to a file without a name first.
+base::Status Engine::keep_pipe() {
+  const std::string folder = context_.layout.downloads();
+  UPD_TRY(base::make_directories(folder, 0700));
+  UPD_ASSIGN(base::UniqueFd kept, base::open_path(folder, O_TMPFILE | O_RDWR, 0600));
+  release::FdSource pipe(plan_.artifact.get(), "standard input");
+  std::vector<std::uint8_t> buffer(kPipeBytes);
+  std::uint64_t total = 0;
+  for (;;) {
+    pollfd ready[] = {{plan_.artifact.get(), POLLIN, 0},
+                      {context_.interrupt != nullptr ? context_.interrupt->fd() : -1, POLLIN, 0}};
+    if (::poll(ready, 2, -1) < 0 && errno != EINTR)
+      return base::system_error(errno, "cannot wait for standard input");
+    if (ready[1].revents != 0)
+      return Error(Code::interrupted, "stopped while standard input was read");
+    UPD_ASSIGN(const std::size_t count, pipe.read(buffer));
+    if (count == 0) break;
+    total += count;
+    if (total > plan_.settings.fetch.max_artifact_bytes)
+      return Error(Code::too_large, "standard input is larger than an artifact may be")
+          .expected("at most " + base::human_bytes(plan_.settings.fetch.max_artifact_bytes));
+    UPD_TRY(base::write_all(kept.get(), std::span<const std::uint8_t>(buffer.data(), count),
+                            "the copy of standard input"));
+  }
+  if (::lseek(kept.get(), 0, SEEK_SET) != 0)
+    return base::system_error(errno, "cannot rewind the copy of standard input");
+  plan_.artifact = std::move(kept);
+  return base::ok();
+}
+
 // Everything that can be decided from the signed statement alone. True: go on and get the rest.
 base::Result<bool> Engine::admit_envelope(std::string_view envelope) {
   if (plan_.admitted && plan_.envelope == envelope) return plan_.admission == Admission::deploy;
-  if (plan_.admitted)
-    return Error(Code::artifact_damaged, "the artifact changed while it was being fetched")
-        .hint("try again");
   UPD_ASSIGN(const trust::Envelope read, trust::parse_envelope(envelope));
   const auto claimed = trust::parse_statement(read.payload);
   // The claimed app only chooses which keys count; a statement that can't be read gets its own
@@ -115,10 +149,21 @@ base::Result<bool> Engine::admit_envelope(std::string_view envelope) {
         .expected("lower-case letters, digits, '.', '_', '-'")
         .got("'" + verified.statement.app + "'");
   UPD_TRY(release::parse_semver(verified.statement.version));
+  if (plan_.admitted && verified.statement.app != plan_.statement.app)
+    return Error(Code::fetch_failed, "the file was replaced on the server by one of another app")
+        .expected("'" + plan_.statement.app + "'")
+        .got("'" + verified.statement.app + "'");
   plan_.statement = std::move(verified.statement);
   plan_.signed_by = std::move(verified.signed_by);
   plan_.envelope = envelope;
-  UPD_TRY(take_lock_and_open(plan_.statement.app));
+  UPD_TRY(refuse_other_app());
+  if (!plan_.admitted) {
+    UPD_TRY(take_lock_and_open());
+  } else {  // another release stands there by now: the download began again, and so does this
+    UPD_TRY(name_goal());
+    recorder_.event("fetch.replaced", "success", {{"version", plan_.statement.version}});
+  }
+  UPD_TRY(decide());
   plan_.admitted = true;
   return plan_.admission == Admission::deploy;
 }
@@ -129,21 +174,43 @@ base::Status Engine::refuse_other_app() {
   return admitted ? base::ok() : base::Status(admitted.error());
 }
 
-base::Status Engine::take_lock_and_open(const std::string& app) {
+base::Status Engine::name_goal() {
+  UPD_TRY(load_known());
   journal::DeploymentRow& row = recorder_.row();
-  UPD_TRY(refuse_other_app());
+  row.app = plan_.statement.app;
+  row.to_version = plan_.statement.version;
+  row.to_digest = plan_.statement.manifest_digest.hex();
+  row.from_version = plan_.known.links.current.value_or("");
+  row.committed_before = plan_.known.links.committed.value_or("");
+  row.allows_downgrade = plan_.request.permissions.allow_downgrade;
+  return base::ok();
+}
+
+// What is here already is hashed now, while it can still be fetched again.
+base::Status Engine::decide() {
+  UPD_ASSIGN(plan_.admission, admit(plan_.statement, plan_.known, plan_.request.permissions));
+  if (plan_.admission == Admission::deploy) return base::ok();
+  const bool only_asked = plan_.admission == Admission::unchanged;
+  if (only_asked && !plan_.request.permissions.retry) return base::ok();
+  UPD_ASSIGN(const bool intact, take_kept_tree());
+  if (!intact) plan_.admission = Admission::deploy;
+  return base::ok();
+}
+
+base::Status Engine::take_lock_and_open() {
+  const std::string& app = plan_.statement.app;
+  journal::DeploymentRow& row = recorder_.row();
   UPD_TRY(base::make_directories(context_.layout.runtime, 0755));
   UPD_ASSIGN(plan_.lock, base::FileLock::take(context_.layout.driver_lock(app), plan_.request.wait,
                                               context_.interrupt));
   plan_.locked = true;
   base::failpoint::hit("deploy.after_lock");
   // A deployment whose driver died is ended first.
-  if (journal_ != nullptr) UPD_TRY(recover_locked(context_, journal_, app));
-  UPD_TRY(load_known());
-  row.app = app;
-  row.to_version = plan_.statement.version;
-  row.to_digest = plan_.statement.manifest_digest.hex();
-  row.from_version = plan_.known.links.current.value_or("");
+  if (journal_ != nullptr) {
+    UPD_ASSIGN(const auto ended, recover_locked(context_, journal_, app));
+    if (ended && ended->outcome == Outcome::rollback_failed && ended->error) return *ended->error;
+  }
+  UPD_TRY(name_goal());
   if (!plan_.request.dry_run) {
     UPD_TRY(recorder_.open());
     base::failpoint::hit("deploy.after_open");
@@ -154,7 +221,6 @@ base::Status Engine::take_lock_and_open(const std::string& app) {
   } else {
     observer().started(row.trace_id, app, row.from_version, row.to_version);
   }
-  UPD_ASSIGN(plan_.admission, admit(plan_.statement, plan_.known, plan_.request.permissions));
   return base::ok();
 }
 
@@ -180,7 +246,7 @@ base::Status Engine::load_known() {
 }
 
 base::Status Engine::verify() {
-  if (plan_.artifact && plan_.request.expect_sha256 && can_rewind(plan_.artifact.get())) {
+  if (plan_.artifact && plan_.request.expect_sha256) {
     UPD_ASSIGN(const base::Digest whole,
                base::sha256_of_fd(plan_.artifact.get(), plan_.request.source));
     if (whole != *plan_.request.expect_sha256)
@@ -208,7 +274,6 @@ base::Status Engine::verify() {
     plan_.reason = "already_current";
     return keep_new_signatures();
   }
-  if (plan_.admission == Admission::reuse) UPD_TRY(verify_installed_candidate());
   if (plan_.admission == Admission::deploy) {
     plan_.made_app_folder = !base::exists(context_.layout.app(plan_.statement.app));
     UPD_ASSIGN(auto store, store::AppStore::open(context_.layout.app(plan_.statement.app),
@@ -248,11 +313,11 @@ base::Status Engine::verify() {
 
 // Before anything is switched: the user is there, and is no other name of root.
 base::Status Engine::check_user() {
-  if (plan_.user.empty()) return base::ok();
-  UPD_ASSIGN(const base::Identity identity, base::identity_of_user(plan_.user));
+  if (plan_.user->empty()) return base::ok();
+  UPD_ASSIGN(const base::Identity identity, base::identity_of_user(*plan_.user));
   if (identity.uid != 0 || plan_.settings.app.allow_root || plan_.settings.app.user)
     return base::ok();
-  return Error(Code::privilege, "the release wants its commands to run as '" + plan_.user + "'")
+  return Error(Code::privilege, "the release wants its commands to run as '" + *plan_.user + "'")
       .expected("an unprivileged user")
       .got("another name of root (uid 0)")
       .hint("allow it with [allow] root = true in " + context_.layout.etc + "/apps.d/" +
@@ -267,30 +332,28 @@ base::Status Engine::check_floor_of_current() {
   return manifest ? check_floor(*manifest, plan_.statement.version) : base::ok();
 }
 
-// The very manifest is here already: its tree is checked instead of being fetched again.
-base::Status Engine::verify_installed_candidate() {
+// The very manifest is here already: its tree is checked instead of being fetched again. False: it
+// is damaged, and the artifact replaces it.
+base::Result<bool> Engine::take_kept_tree() {
   const std::string& version = plan_.statement.version;
   auto manifest = plan_.store->manifest(version);
+  std::string problem = manifest ? "" : manifest.error().line();
   if (manifest) {
     UPD_ASSIGN(const store::TreeReport report,
                store::verify_tree(plan_.store->path(version), *manifest, context_.interrupt));
-    if (report.problems.empty()) {
-      // whoever put it here may have been killed between the rename and its fsync
-      UPD_TRY(base::fsync_directory(plan_.store->directory() + "/releases"));
-      plan_.manifest = std::move(*manifest);
-      plan_.staged = true;
-      return base::ok();
-    }
-    observer().warning("the kept tree of " + version + " is damaged (" + report.problems.front() +
-                       "): it is installed anew");
+    if (!report.problems.empty()) problem = report.problems.front();
   }
-  if (!plan_.reader)
-    // the download was stopped because the tree seemed to be here
-    return Error(Code::damaged, "the kept tree of " + version + " is damaged")
-        .hint("updagent remove " + plan_.statement.app + " --version " + version +
-              ", then apply it again");
-  plan_.admission = Admission::deploy;
-  return base::ok();
+  if (!problem.empty()) {
+    observer().warning("the kept tree of " + version + " is damaged (" + problem +
+                       "): it is installed anew");
+    return false;
+  }
+  if (plan_.admission == Admission::unchanged) return true;
+  // whoever put it here may have been killed between the rename and its fsync
+  UPD_TRY(base::fsync_directory(plan_.store->directory() + "/releases"));
+  plan_.manifest = std::move(*manifest);
+  plan_.staged = true;
+  return true;
 }
 
 base::Status Engine::keep_new_signatures() {
@@ -328,10 +391,6 @@ base::Status Engine::stage() {
       plan_.manifest->entries, *plan_.staging, [&](const release::ReadProgress& progress) {
         observer().progress({"unpacking", progress.bytes, total, ""});
       }));
-  if (plan_.request.expect_sha256 && plan_.reader->file_digest() != *plan_.request.expect_sha256)
-    return Error(Code::file_digest, "refusing an artifact that is not the one that was asked for")
-        .expected("sha256 " + plan_.request.expect_sha256->hex())
-        .got(plan_.reader->file_digest().hex());
   UPD_TRY(plan_.staging->finish(plan_.manifest->entries));
   base::failpoint::hit("deploy.after_unpack");
   const store::StagingReport& report = plan_.staging->report();
@@ -356,7 +415,6 @@ base::Status Engine::stage() {
     remove_unused_app_folder();
     return base::ok();
   }
-  if (plan_.store->has(version)) UPD_TRY(plan_.store->remove(version));  // damaged, not in service
   base::failpoint::hit("deploy.before_publish");
   if (base::Status published = plan_.staging->publish(version); !published) {
     // renamed, perhaps, without being durable: nothing that a later run may take for installed

@@ -47,7 +47,7 @@ base::Status Engine::roll_back() {
   if (context_.interrupt != nullptr) context_.interrupt->acknowledge();
   const journal::DeploymentRow& row = recorder_.row();
   const bool requested = row.kind == "rollback";
-  const std::string target = requested ? row.to_version : row.from_version;
+  const std::string target = requested ? row.to_version : way_back();
   if (!requested) {
     mark_candidate_failed();
     UPD_TRY(check_way_back(row.to_version, target));
@@ -58,7 +58,11 @@ base::Status Engine::roll_back() {
       plan_.store->set_current(target.empty() ? std::nullopt : std::optional<std::string>(target));
   if (!moved) return rollback_failed(moved.error());
   base::failpoint::hit("deploy.after_rollback_link");
-  if (!requested) UPD_TRY(take_back_commit(row.to_version, target));
+  if (!requested) UPD_TRY(take_back_commit());
+  if (!requested && target != committed_before())
+    return rollback_failed(Error(Code::rollback_failed, row.to_version +
+                                                            ", which was committed before, failed "
+                                                            "now: there is no good release"));
   plan_.outcome = Outcome::rolled_back;
   if (target.empty()) {
     plan_.reason = "no_previous";
@@ -77,18 +81,35 @@ base::Status Engine::roll_back() {
   return record_commit();
 }
 
+// Rows of an older version don't say it: then current and committed were the same.
+std::string Engine::committed_before() const {
+  const journal::DeploymentRow& row = recorder_.row();
+  return row.committed_before.empty() ? row.from_version : row.committed_before;
+}
+
+// The release that was judged good, which need not be the one that was current. Should just that
+// one have been the candidate and failed, only the one that was current is left.
+std::string Engine::way_back() const {
+  const journal::DeploymentRow& row = recorder_.row();
+  return plan_.error && committed_before() == row.to_version ? row.from_version
+                                                             : committed_before();
+}
+
 // A commit whose rename went through but whose fsync failed: the link names a release that was not
 // committed.
-base::Status Engine::take_back_commit(const std::string& candidate, const std::string& target) {
+base::Status Engine::take_back_commit() {
+  const std::string& candidate = recorder_.row().to_version;
+  const std::string before = committed_before();
   const auto links = plan_.store->links();
-  if (!links || links->committed != candidate || candidate == target) return base::ok();
+  if (!links || links->committed != candidate || candidate == before) return base::ok();
   const base::Status moved = plan_.store->set_committed(
-      target.empty() ? std::nullopt : std::optional<std::string>(target));
+      before.empty() ? std::nullopt : std::optional<std::string>(before));
   return moved ? base::ok() : rollback_failed(moved.error());
 }
 
 void Engine::mark_candidate_failed() {
   const journal::DeploymentRow& row = recorder_.row();
+  if (row.to_version.empty() || row.to_version == committed_before()) return;
   journal::ReleaseRow failed;
   if (journal_ != nullptr)
     if (auto known = journal_->releases(row.app))
@@ -151,8 +172,12 @@ base::Status Engine::cleanup() {
   recorder_.stop_waiting_for_the_journal();
   const journal::DeploymentRow& row = recorder_.row();
   if (plan_.committed && plan_.manifest && row.kind == "apply") {
-    const base::Status hook = run_hook("post_commit", plan_.manifest->hooks.post_commit,
-                                       *plan_.manifest, plan_.user, nullptr);
+    const base::Status hook = plan_.user
+                                  ? run_hook("post_commit", plan_.manifest->hooks.post_commit,
+                                             *plan_.manifest, *plan_.user, nullptr)
+                                  : base::Status(Error(Code::privilege,
+                                                       "the hook post_commit was not run: as whom "
+                                                       "could not be decided"));
     if (!hook) observer().warning(hook.error().line() + ", ignoring: the release is committed");
   }
   const bool resumable =
@@ -201,11 +226,6 @@ void Engine::apply_retention() {
   const auto links = plan_.store->links();
   const auto app = journal_->app(row.app);
   if (!rows || !trees || !links || !app) return;
-  if (rows->empty() && !trees->empty()) {
-    observer().warning("the database knows no release of '" + row.app +
-                       "', nothing is removed: updagent recover --rebuild reads the trees");
-    return;
-  }
   std::vector<std::string> protect = {row.to_version, row.from_version};
   for (const auto& version : {links->current, links->committed})
     if (version) protect.push_back(*version);
@@ -215,9 +235,18 @@ void Engine::apply_retention() {
   for (const std::string& version : *trees) {
     journal::ReleaseRow release;
     release.app = row.app;
-    release.version = version;  // a tree without a row: killed between rename and record
-    for (const journal::ReleaseRow& stored : *rows)
-      if (stored.version == version) release = stored;
+    release.version = version;
+    const auto stored = std::find_if(rows->begin(), rows->end(),
+                                     [&](const auto& one) { return one.version == version; });
+    if (stored != rows->end()) {
+      release = *stored;
+    } else if (const auto goal = journal_->was_a_goal(row.app, version); !goal || !*goal) {
+      // Not one that was killed between rename and record: the database has forgotten it, and it
+      // may be the only way back.
+      observer().warning("the database does not know the release " + version + " of '" + row.app +
+                         "', it is kept: updagent recover --rebuild reads the trees");
+      continue;
+    }
     candidates.push_back(
         {version, std::string(journal::release_state_name(release.state)), release.installed_us});
     known.push_back(release);

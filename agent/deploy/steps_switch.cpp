@@ -11,37 +11,51 @@ namespace updagent::deploy {
 using base::Code;
 using base::Error;
 
+namespace {
+
+// A probe that flaps through a long watch: the log tells how it began, the count how it went on.
+constexpr std::size_t kMaxProbeEvents = 50;
+// However short the node wants a watch to be, a service gets this long to come up.
+constexpr base::Milliseconds kLeastProveLimit{600'000};
+
+}  // namespace
+
 base::Status Engine::pre_upgrade() {
-  if (!plan_.manifest->hooks.pre_upgrade) {
-    stage_summary_ = "no hook";
-    return base::ok();
+  stage_summary_ = "no hook";
+  if (plan_.manifest->hooks.pre_upgrade) {
+    // Intent first: a crash from here on runs the old release's post_rollback.
+    recorder_.row().pre_upgrade_ran = true;
+    UPD_TRY(run_hook("pre_upgrade", plan_.manifest->hooks.pre_upgrade, *plan_.manifest, *plan_.user,
+                     context_.interrupt));
+    stage_summary_ = "hook passed";
   }
-  // Intent first: a crash from here on runs the old release's post_rollback.
-  recorder_.row().pre_upgrade_ran = true;
-  UPD_TRY(run_hook("pre_upgrade", plan_.manifest->hooks.pre_upgrade, *plan_.manifest, plan_.user,
-                   context_.interrupt));
-  stage_summary_ = "hook passed";
-  return base::ok();
+  return still_wanted();
+}
+
+// The last look before anything is touched: getting the artifact may have taken hours.
+base::Status Engine::still_wanted() {
+  if (context_.interrupt != nullptr && context_.interrupt->requested())
+    return Error(Code::interrupted, "stopped before the switch");
+  if (journal_ == nullptr) return base::ok();
+  UPD_ASSIGN(const auto app, journal_->app(recorder_.row().app));
+  return app ? check_held(*app) : base::ok();
 }
 
 base::Status Engine::switch_over() {
-  if (context_.interrupt != nullptr && context_.interrupt->requested())
-    return Error(Code::interrupted, "stopped before the switch");
   recorder_.stop_waiting_for_the_journal();
   base::failpoint::hit("deploy.before_switch");
   UPD_TRY(plan_.store->set_current(recorder_.row().to_version));
-  plan_.switched = true;
   base::failpoint::hit("deploy.after_switch");
   const std::string& from = recorder_.row().from_version;
   stage_summary_ = (from.empty() ? "current -> " : from + " -> ") + recorder_.row().to_version;
-  return run_hook("post_switch", plan_.manifest->hooks.post_switch, *plan_.manifest, plan_.user,
+  return run_hook("post_switch", plan_.manifest->hooks.post_switch, *plan_.manifest, *plan_.user,
                   context_.interrupt);
 }
 
 base::Status Engine::watch() {
   const base::Milliseconds watch_time =
       std::min(plan_.manifest->watch, plan_.settings.app.max_watch);
-  return prove_and_watch(*plan_.manifest, plan_.user, watch_time, context_.interrupt);
+  return prove_and_watch(*plan_.manifest, *plan_.user, watch_time, context_.interrupt);
 }
 
 base::Status Engine::prove_and_watch(const release::Manifest& manifest, const std::string& user,
@@ -58,13 +72,16 @@ base::Status Engine::prove_and_watch(const release::Manifest& manifest, const st
   context.identity = place.identity;
   context.ca_file = plan_.settings.fetch.ca_file;
   context.interrupt = interrupt;
+  context.prove_limit = std::max(plan_.settings.app.max_watch, kLeastProveLimit);
   // Each change is an event; a probe that stays as it is would only fill the log.
   std::map<std::string, bool> failed_before;
+  std::size_t changes = 0;
   const auto on_result = [&](const health::ProbeResult& result) {
     const auto probe = std::find_if(manifest.probes.begin(), manifest.probes.end(),
                                     [&](const auto& known) { return known.name == result.probe; });
     const int enough = probe == manifest.probes.end() || !result.healthy ? 1 : probe->successes;
     if (result.in_a_row != enough) return;
+    if (++changes > kMaxProbeEvents) return;
     const std::string_view passed =
         failed_before[result.probe] ? "probe.recovered" : "probe.passed";
     failed_before[result.probe] = !result.healthy;
@@ -72,9 +89,9 @@ base::Status Engine::prove_and_watch(const release::Manifest& manifest, const st
         result.healthy ? passed : "probe.failed", result.healthy ? "success" : "failure",
         {{"probe", result.probe}, {"problem", result.problem}, {"output", result.output}},
         result.duration_us);
+    static_cast<void>(recorder_.flush());  // a driver that dies now has said what it saw
   };
   UPD_ASSIGN(health::Verdict verdict, health::prove(manifest.probes, context, on_result));
-  UPD_TRY(recorder_.flush());
   base::failpoint::hit("deploy.after_probes");
   if (verdict.healthy && watch_time.count() > 0) {
     UPD_ASSIGN(verdict, health::watch(manifest.probes, watch_time, context, on_result,
@@ -82,6 +99,7 @@ base::Status Engine::prove_and_watch(const release::Manifest& manifest, const st
                                         observer().watching(left, watch_time);
                                       }));
   }
+  if (changes > kMaxProbeEvents) add_stage_detail("probe_changes", changes);
   if (verdict.interrupted) return Error(Code::interrupted, "stopped while the release was watched");
   if (!verdict.healthy) {
     if (!verdict.output.empty()) add_stage_detail("output", verdict.output);
@@ -142,7 +160,7 @@ base::Status Engine::record_commit() {
   release.trace_id = row.trace_id;
   const auto version = release::parse_semver(row.to_version);
   const auto mark = release::parse_semver(app.high_water);
-  const bool moves_back = row.kind == "rollback" || plan_.request.permissions.allow_downgrade;
+  const bool moves_back = row.kind == "rollback" || row.allows_downgrade;
   if (moves_back || !version || !mark || release::precedence(*version, *mark) > 0)
     app.high_water = row.to_version;
   if (row.kind == "rollback") {

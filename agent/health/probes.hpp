@@ -26,6 +26,9 @@ struct ProbeContext {
   std::optional<base::Identity> identity;
   std::string ca_file;  // https probes
   base::Interrupt* interrupt = nullptr;
+  // Until all have passed; past it the release is not good. What a release asks for (delays,
+  // intervals, counts) could take months.
+  base::Milliseconds prove_limit{3'600'000};
 };
 
 struct ProbeResult {
@@ -53,6 +56,8 @@ using OnResult = std::function<void(const ProbeResult&)>;
 base::Result<Verdict> prove(std::span<const release::Probe> probes, const ProbeContext& context,
                             const OnResult& on_result);
 // For `span`: unhealthy as soon as one has `failures` in a row. on_tick at least once a second.
+// A probe whose last answer was bad at the end, or that has not answered yet, is waited for until
+// it has passed or failed: nothing is called good while it fails.
 base::Result<Verdict> watch(std::span<const release::Probe> probes, base::Milliseconds span,
                             const ProbeContext& context, const OnResult& on_result,
                             const std::function<void(base::Milliseconds left)>& on_tick);

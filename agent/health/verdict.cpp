@@ -21,6 +21,7 @@ class Tally {
     if (!proven()) ++unproven_;
   }
   int in_a_row() const { return in_a_row_; }
+  bool settled() const { return last_healthy_; }
   bool proven() const { return last_healthy_ && in_a_row_ >= probe_->successes; }
   bool failed() const { return !last_healthy_ && in_a_row_ >= probe_->failures; }
   bool undecided_for_too_long() const { return unproven_ >= kMaxResultsToProve; }
@@ -61,6 +62,22 @@ class Judge {
     return std::all_of(tallies_.begin(), tallies_.end(),
                        [](const Tally& tally) { return tally.proven(); });
   }
+  // The last answer of each was good.
+  bool all_settled() const {
+    return std::all_of(tallies_.begin(), tallies_.end(),
+                       [](const Tally& tally) { return tally.settled(); });
+  }
+  Verdict too_late(base::Milliseconds limit) const {
+    Verdict verdict;
+    verdict.results = results_;
+    const auto open = std::find_if(tallies_.begin(), tallies_.end(),
+                                   [](const Tally& tally) { return !tally.proven(); });
+    if (open != tallies_.end())
+      verdict.probe = probes_[static_cast<std::size_t>(open - tallies_.begin())].name;
+    verdict.reason = "probe '" + verdict.probe + "' had neither passed nor failed after " +
+                     base::format_duration(limit);
+    return verdict;
+  }
   Verdict healthy() const {
     Verdict verdict;
     verdict.healthy = true;
@@ -100,25 +117,35 @@ bool interrupt_came(const ProbeContext& context) {
   return context.interrupt != nullptr && context.interrupt->requested();
 }
 
-}  // namespace
-
-base::Result<Verdict> prove(std::span<const release::Probe> probes, const ProbeContext& context,
-                            const OnResult& on_result) {
-  Judge judge(probes, on_result);
-  UPD_ASSIGN(ProbeLoop loop, ProbeLoop::make(probes, context, true));
-  while (!judge.all_proven()) {
+// Asks on until `done`, or a verdict.
+template <class Done>
+base::Result<Verdict> ask_until(Done done, Judge& judge, ProbeLoop& loop,
+                                const ProbeContext& context) {
+  const base::Deadline end = base::Deadline::in(context.prove_limit);
+  while (!done()) {
     if (interrupt_came(context)) return judge.interrupted();
-    UPD_ASSIGN(auto answers, loop.step(kNoEnd));
+    if (end.passed()) return judge.too_late(context.prove_limit);
+    UPD_ASSIGN(auto answers, loop.step(std::min(end.left(), kNoEnd)));
     for (ProbeLoop::Answer& answer : answers)
       if (auto verdict = judge.hear(std::move(answer), true)) return std::move(*verdict);
   }
   return judge.healthy();
 }
 
+}  // namespace
+
+base::Result<Verdict> prove(std::span<const release::Probe> probes, const ProbeContext& context,
+                            const OnResult& on_result) {
+  Judge judge(probes, on_result);
+  UPD_ASSIGN(ProbeLoop loop, ProbeLoop::make(probes, context, true));
+  return ask_until([&judge] { return judge.all_proven(); }, judge, loop, context);
+}
+
 base::Result<Verdict> watch(std::span<const release::Probe> probes, base::Milliseconds span,
                             const ProbeContext& context, const OnResult& on_result,
                             const std::function<void(base::Milliseconds left)>& on_tick) {
   Judge judge(probes, on_result);
+  if (span.count() <= 0) return judge.healthy();
   // no initial delay: prove() has waited for it
   UPD_ASSIGN(ProbeLoop loop, ProbeLoop::make(probes, context, false));
   const base::Deadline end = base::Deadline::in(span);
@@ -133,7 +160,7 @@ base::Result<Verdict> watch(std::span<const release::Probe> probes, base::Millis
     for (ProbeLoop::Answer& answer : answers)
       if (auto verdict = judge.hear(std::move(answer), false)) return std::move(*verdict);
   }
-  return judge.healthy();
+  return ask_until([&judge] { return judge.all_settled(); }, judge, loop, context);
 }
 
 }  // namespace updagent::health

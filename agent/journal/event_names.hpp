@@ -12,7 +12,7 @@ struct EventName {
   std::string_view meaning;  // one line, the same in docs/audit.md
 };
 
-inline constexpr std::array<EventName, 24> kEventNames = {{
+inline constexpr std::array<EventName, 26> kEventNames = {{
     {"deployment.started", "a deployment began: what it wants to reach, from where, by whom"},
     {"deployment.finished", "its end: outcome and reason"},
     {"stage.started", "intent: written before the first side effect of a stage"},
@@ -24,6 +24,7 @@ inline constexpr std::array<EventName, 24> kEventNames = {{
     {"probe.recovered", "a probe passes again after it had failed"},
     {"fetch.waiting", "the source can't be reached: waiting, not failing"},
     {"fetch.resumed", "the download goes on, from which byte"},
+    {"fetch.replaced", "the file was replaced on the server: the download began again"},
     {"rollback.started", "the way back began, and why"},
     {"recover.started", "a deployment that lost its driver is being ended by rule"},
     {"release.removed", "a release's tree was removed, by retention or by hand"},
@@ -36,12 +37,14 @@ inline constexpr std::array<EventName, 24> kEventNames = {{
     {"notify.failed", "a webhook or command could not be told the result"},
     {"log.pruned", "checkpoint: which events were removed, and the hash that the rest follows"},
     {"log.imported", "events that had waited in the spool joined the chain"},
+    {"log.head_missing", "audit.head was gone: events at the end may be, too"},
     {"journal.rebuilt", "a damaged database was set aside and made again from the trees"},
 }};
 
 // What the journal itself writes: the actor of these events is kJournalActor.
 inline constexpr std::string_view kLogPruned = "log.pruned";
 inline constexpr std::string_view kLogImported = "log.imported";
+inline constexpr std::string_view kHeadMissing = "log.head_missing";
 inline constexpr std::string_view kJournalActor = "journal";
 
 }  // namespace updagent::journal

@@ -32,11 +32,13 @@ Result<bool> agrees(const HeadProof& head, Database& database) {
   return head.count < oldest;  // pruned since
 }
 
-Result<base::FileLock> take_lock(const std::string& path) {
+// Nothing: another has it and there is no time to wait.
+Result<std::optional<base::FileLock>> take_lock(const std::string& path, bool may_wait) {
   // mostly free; waiting costs an inotify instance, of which a node may have run out
   UPD_ASSIGN(auto lock, base::FileLock::try_take(path));
-  if (lock) return std::move(*lock);
-  return base::FileLock::take(path, kLockWait, nullptr);
+  if (lock || !may_wait) return lock;
+  UPD_ASSIGN(lock, base::FileLock::take(path, kLockWait, nullptr));
+  return lock;
 }
 
 Status write_head(const std::string& path, const HeadProof& head) {
@@ -71,8 +73,9 @@ Status make_first_head(const std::string& path) {
   return write_head(path, HeadProof{});
 }
 
-Status advance_head(const std::string& path, Database& database) {
-  UPD_ASSIGN(const base::FileLock lock, take_lock(head_lock_path(path)));
+Status advance_head(const std::string& path, Database& database, bool may_wait) {
+  UPD_ASSIGN(const auto lock, take_lock(head_lock_path(path), may_wait));
+  if (!lock) return base::ok();
   UPD_ASSIGN(const auto old, read_head(path));
   // read under the lock, so that an older one never follows a newer one
   UPD_ASSIGN(const HeadProof newest, newest_event(database));

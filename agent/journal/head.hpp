@@ -15,8 +15,9 @@ namespace updagent::journal {
 base::Result<std::optional<HeadProof>> read_head(const std::string& path);
 // For a new journal; an existing file stays.
 base::Status make_first_head(const std::string& path);
-// Brings the file to the newest event of the database.
-base::Status advance_head(const std::string& path, Database& database);
+// Brings the file to the newest event of the database. With `may_wait` false a lock that another
+// writer holds is not waited for: that one, or the next event, brings the file along.
+base::Status advance_head(const std::string& path, Database& database, bool may_wait);
 
 // Serializes writers of audit.head and whoever makes or migrates the database.
 std::string head_lock_path(const std::string& head_path);

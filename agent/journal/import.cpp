@@ -110,6 +110,14 @@ Status import_file(Journal::Impl& impl, const std::string& name,
   return base::remove_file_durably(directory.get(), name);
 }
 
+// Whoever asks for the app's open deployment must know that it is closed by now.
+void remember_row(Journal::Impl& impl, const std::string& name) {
+  const auto text = base::read_file(impl.paths.spool + "/" + name, kMaxSpoolBytes);
+  if (!text) return;
+  SpoolContent content = parse_spool(*text);
+  if (content.deployment) impl.waiting.push_back(std::move(*content.deployment));
+}
+
 void sweep_temporary(const std::string& path) {
   struct stat about{};
   if (::lstat(path.c_str(), &about) != 0) return;
@@ -126,14 +134,18 @@ Status import_spool(Journal::Impl& impl) {
     impl.warn(listed.error());
     return base::ok();
   }
+  bool full = false;
   for (const std::string& name : *listed) {
     if (name.starts_with('.')) sweep_temporary(impl.paths.spool + "/" + name);
     if (name.starts_with('.') || !name.ends_with(kSpoolSuffix)) continue;
-    const Status imported = import_file(impl, name, *listed);
-    if (imported) continue;
-    if (imported.error().code() == Code::journal_unusable) return imported;
-    impl.warn(imported.error());
-    if (imported.error().code() == Code::no_space) break;  // the others would not fit either
+    if (!full) {
+      const Status imported = import_file(impl, name, *listed);
+      if (imported) continue;
+      if (imported.error().code() == Code::journal_unusable) return imported;
+      impl.warn(imported.error());
+      full = imported.error().code() == Code::no_space;  // the others would not fit either
+    }
+    remember_row(impl, name);
   }
   return base::ok();
 }

@@ -7,6 +7,7 @@
 
 #include "agent/base/files.hpp"
 #include "agent/journal/access.hpp"
+#include "agent/journal/event_names.hpp"
 #include "agent/journal/head.hpp"
 #include "agent/journal/import.hpp"
 #include "agent/journal/journal_impl.hpp"
@@ -65,6 +66,30 @@ Result<Database> open_to_write(const Paths& paths, base::Milliseconds busy_timeo
 
 }  // namespace
 
+// It is made before the first event and only ever replaced: whoever took it away may have taken
+// events with it. Said once, in the chain, before a new one covers it up.
+Status Journal::Impl::note_missing_head() {
+  if (base::exists(paths.head)) return base::ok();
+  UPD_ASSIGN(const HeadProof newest, newest_event(database));
+  if (newest.count == 0) return base::ok();
+  EventDraft event;
+  event.trace_id = new_trace_id();
+  event.span_id = new_span_id();
+  event.event = kHeadMissing;
+  event.status = "failure";
+  event.actor = kJournalActor;
+  event.timestamp_us = base::wall_now_us();
+  event.detail = {{"path", paths.head}, {"count", newest.count}, {"hash", newest.hash.hex()}};
+  UPD_ASSIGN(Transaction transaction, begin_write());
+  UPD_ASSIGN(ChainWriter chain, ChainWriter::start(database, node_name));
+  UPD_TRY(chain.append(event));
+  warn(Error(Code::damaged, "'" + paths.head +
+                                "' was missing: events after the newest "
+                                "one that is left may be missing, too")
+           .hint("updagent log verify --head, with a head that was kept elsewhere"));
+  return commit(std::move(transaction));
+}
+
 Journal::Journal(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Journal::Journal(Journal&&) noexcept = default;
 Journal& Journal::operator=(Journal&&) noexcept = default;
@@ -75,14 +100,16 @@ Result<Journal> Journal::open(const Paths& paths, const std::string& node_name, 
   if (mode == Mode::read_only) {
     UPD_ASSIGN(Database database, open_to_read(paths, busy_timeout));
     return Journal(
-        std::unique_ptr<Impl>(new Impl{paths, node_name, mode, std::move(database), {}}));
+        std::unique_ptr<Impl>(new Impl{paths, node_name, mode, std::move(database), {}, true, {}}));
   }
   UPD_ASSIGN(Database database, open_to_write(paths, busy_timeout));
-  Journal journal(std::unique_ptr<Impl>(new Impl{paths, node_name, mode, std::move(database), {}}));
+  Journal journal(
+      std::unique_ptr<Impl>(new Impl{paths, node_name, mode, std::move(database), {}, true, {}}));
   Impl& impl = *journal.impl_;
   const std::string folder = directory_of(paths.database);
   if (auto swept = base::remove_dead_temporaries(folder); !swept) impl.warn(swept.error());
   if (auto shared = share_with_group(paths.database, group); !shared) impl.warn(shared.error());
+  UPD_TRY(impl.note_missing_head());
   UPD_TRY(import_spool(impl));
   if (auto kept = keep_reserve(paths.reserve); !kept) impl.warn(kept.error());
   return journal;
@@ -97,12 +124,21 @@ Status Journal::record(std::span<const EventDraft> events, const DeploymentRow* 
   return impl_->commit(std::move(transaction));
 }
 
+Status Journal::hold(const EventDraft& event, const AppRow& row) {
+  UPD_ASSIGN(Transaction transaction, impl_->begin_write());
+  UPD_ASSIGN(ChainWriter chain, ChainWriter::start(impl_->database, impl_->node_name));
+  UPD_TRY(chain.append(event));
+  UPD_TRY(store_hold(impl_->database, row));
+  return impl_->commit(std::move(transaction));
+}
+
 Result<HeadProof> Journal::head() {
   return newest_event(impl_->database);
 }
 
 void Journal::wait_at_most(base::Milliseconds busy_timeout) {
   impl_->database.set_busy_timeout(busy_timeout);
+  impl_->waits_for_head = false;
 }
 
 std::vector<std::string> Journal::take_warnings() {
@@ -120,7 +156,8 @@ Result<Transaction> Journal::Impl::begin_write() {
 
 Status Journal::Impl::commit(Transaction transaction) {
   UPD_TRY(transaction.commit());
-  if (auto advanced = advance_head(paths.head, database); !advanced) warn(advanced.error());
+  auto advanced = advance_head(paths.head, database, waits_for_head);
+  if (!advanced) warn(advanced.error());
   return base::ok();
 }
 

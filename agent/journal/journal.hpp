@@ -55,6 +55,8 @@ struct DeploymentRow {
   std::string boot_id;
   std::int64_t bytes_downloaded = 0;
   std::int64_t bytes_reused = 0;
+  std::string committed_before;  // what `committed` named when it began, "" = nothing
+  bool allows_downgrade = false;
 };
 
 enum class ReleaseState { staged, good, failed };
@@ -76,6 +78,7 @@ struct AppRow {
   std::string app;
   std::string high_water;  // highest version committed: the mark for downgrades ("" = none)
   std::string previous;    // good release that was current before the committed one
+  // Read with the rest, written by hold() alone: a commit and an operator never undo each other.
   bool held = false;
   std::string held_by;
   std::int64_t held_us = 0;
@@ -119,11 +122,19 @@ class Journal {
   base::Status record(std::span<const EventDraft> events, const DeploymentRow* deployment = nullptr,
                       const ReleaseRow* release = nullptr, const AppRow* app = nullptr);
 
+  // An operator's hold, or its end (`by` and `since_us` are stored as they are given).
+  base::Status hold(const EventDraft& event, const AppRow& row);
+
+  // A row that waits in the spool because it could not be imported counts: it is the newer truth.
   base::Result<std::optional<DeploymentRow>> open_deployment(const std::string& app);
   // By trace id, or by a prefix of it that is unique.
   base::Result<std::optional<DeploymentRow>> deployment(const std::string& trace_id);
   // The newest of the app, open or closed.
   base::Result<std::optional<DeploymentRow>> last_deployment(const std::string& app);
+  // The newest that moved a link (or tried to): refused and abandoned attempts don't count.
+  base::Result<std::optional<DeploymentRow>> last_switching_deployment(const std::string& app);
+  // Whether any deployment ever had this release as its goal.
+  base::Result<bool> was_a_goal(const std::string& app, const std::string& version);
   base::Result<std::vector<std::string>> apps_with_open_deployment();
   base::Result<std::vector<ReleaseRow>> releases(const std::string& app);
   base::Result<std::optional<AppRow>> app(const std::string& app);
@@ -162,9 +173,12 @@ base::Status spool(const Paths& paths, const std::string& node_name,
                    std::span<const EventDraft> events, const DeploymentRow* deployment,
                    const ReleaseRow* release, const AppRow* app);
 
+struct SetAside {
+  std::string path;               // of the old database now, "" = there was none
+  std::optional<HeadProof> head;  // what audit.head said, if it could be read
+};
 // A damaged database is moved aside (updagent.db.damaged-TIMESTAMP, its -wal and audit.head with
-// it); the next open makes an empty one, which the caller fills from the trees. Returns the path it
-// was moved to, "" if there was none.
-base::Result<std::string> set_damaged_aside(const Paths& paths);
+// it); the next open makes an empty one, which the caller fills from the trees.
+base::Result<SetAside> set_damaged_aside(const Paths& paths);
 
 }  // namespace updagent::journal

@@ -195,7 +195,12 @@ Result<std::optional<DeploymentRow>> Journal::open_deployment(const std::string&
                                      " FROM deployments WHERE app = ? AND state <> 'closed'"
                                      " ORDER BY started_us DESC LIMIT 1"));
   newest.bind(1, std::string_view(app));
-  return read_one_row<DeploymentRow>(std::move(newest));
+  UPD_ASSIGN(auto row, read_one_row<DeploymentRow>(std::move(newest)));
+  if (!row) return row;
+  for (const DeploymentRow& later : impl_->waiting)
+    if (later.trace_id == row->trace_id) *row = later;
+  if (row->state == kClosedState) row.reset();
+  return row;
 }
 
 Result<std::optional<DeploymentRow>> Journal::deployment(const std::string& trace_id) {
@@ -213,6 +218,24 @@ Result<std::optional<DeploymentRow>> Journal::last_deployment(const std::string&
                                                        " ORDER BY started_us DESC LIMIT 1"));
   newest.bind(1, std::string_view(app));
   return read_one_row<DeploymentRow>(std::move(newest));
+}
+
+Result<std::optional<DeploymentRow>> Journal::last_switching_deployment(const std::string& app) {
+  UPD_ASSIGN(Statement newest,
+             impl_->database.prepare("SELECT " + column_list<DeploymentRow>() +
+                                     " FROM deployments WHERE app = ? AND outcome IN "
+                                     "('committed', 'rolled_back', 'rollback_failed')"
+                                     " ORDER BY started_us DESC LIMIT 1"));
+  newest.bind(1, std::string_view(app));
+  return read_one_row<DeploymentRow>(std::move(newest));
+}
+
+Result<bool> Journal::was_a_goal(const std::string& app, const std::string& version) {
+  UPD_ASSIGN(Statement one, impl_->database.prepare("SELECT 1 FROM deployments WHERE app = ? AND "
+                                                    "to_version = ? LIMIT 1"));
+  one.bind(1, std::string_view(app));
+  one.bind(2, std::string_view(version));
+  return one.next();
 }
 
 Result<std::vector<std::string>> Journal::apps_with_open_deployment() {

@@ -4,6 +4,7 @@
 
 #include "agent/base/clock.hpp"
 #include "agent/base/files.hpp"
+#include "agent/journal/head.hpp"
 #include "agent/journal/journal.hpp"
 #include "agent/journal/paths.hpp"
 
@@ -28,17 +29,19 @@ Status move_if_there(const std::string& from, const std::string& to) {
 
 }  // namespace
 
-Result<std::string> set_damaged_aside(const Paths& paths) {
+Result<SetAside> set_damaged_aside(const Paths& paths) {
   const std::string suffix = ".damaged-" + file_timestamp();
   const std::string target = paths.database + suffix;
-  const bool was_there = base::exists(paths.database);
+  SetAside aside;
+  if (base::exists(paths.database)) aside.path = target;
+  if (auto head = read_head(paths.head)) aside.head = std::move(*head);
   // -wal before the database: a new database beside an old -wal would take its pages in
   UPD_TRY(move_if_there(paths.database + "-wal", target + "-wal"));
   UPD_TRY(move_if_there(paths.database + "-shm", target + "-shm"));
   // the head belongs to the old chain; beside the new one it would say "cut off"
   UPD_TRY(move_if_there(paths.head, paths.head + suffix));
   UPD_TRY(move_if_there(paths.database, target));
-  return was_there ? target : std::string();
+  return aside;
 }
 
 }  // namespace updagent::journal

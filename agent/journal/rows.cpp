@@ -22,6 +22,11 @@ ReleaseState release_state_of(std::string_view name) {
   return ReleaseState::failed;
 }
 
+// The columns that store_hold() writes.
+bool is_of_hold(std::string_view table, std::string_view name) {
+  return table == "apps" && name.starts_with("held");
+}
+
 // INSERT ... ON CONFLICT (key) DO UPDATE SET every other column
 template <class Row>
 std::string upsert_sql(std::string_view table, std::string_view key) {
@@ -30,6 +35,7 @@ std::string upsert_sql(std::string_view table, std::string_view key) {
   const Row row;
   each_field(row, [&](std::string_view name, const auto&) {
     places += "?, ";
+    if (is_of_hold(table, name)) return;
     updates.append(name).append(" = excluded.").append(name).append(", ");
   });
   return "INSERT INTO " + std::string(table) + " (" + column_list<Row>() +
@@ -145,6 +151,18 @@ bool from_json(const Json& object, std::string_view name, ReleaseState& value) {
   if (!from_json(object, name, text)) return false;
   value = release_state_of(text);
   return true;
+}
+
+Status store_hold(Database& database, const AppRow& row) {
+  UPD_ASSIGN(Statement statement,
+             database.prepare("INSERT INTO apps (app, held, held_by, held_us) VALUES (?, ?, ?, ?) "
+                              "ON CONFLICT (app) DO UPDATE SET held = excluded.held, "
+                              "held_by = excluded.held_by, held_us = excluded.held_us"));
+  bind_field(statement, 1, row.app);
+  bind_field(statement, 2, row.held);
+  bind_field(statement, 3, row.held_by);
+  bind_field(statement, 4, row.held_us);
+  return statement.run();
 }
 
 Status store_rows(Database& database, const Rows& rows, const Written& written) {

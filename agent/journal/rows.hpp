@@ -52,6 +52,8 @@ void each_field(IsRow<DeploymentRow> auto& row, Visit&& visit) {
   visit("boot_id", row.boot_id);
   visit("bytes_downloaded", row.bytes_downloaded);
   visit("bytes_reused", row.bytes_reused);
+  visit("committed_before", row.committed_before);
+  visit("allows_downgrade", row.allows_downgrade);
 }
 
 template <class Visit>
@@ -150,11 +152,16 @@ Json row_to_json(const Row& row) {
   return object;
 }
 
+// Columns that came with 0002: a spool that an older version wrote is whole without them.
+inline bool may_be_missing(std::string_view name) {
+  return name == "committed_before" || name == "allows_downgrade";
+}
+
 template <class Row>
 bool row_from_json(const Json& object, Row& row) {
   bool complete = object.is_object();
   each_field(row, [&](std::string_view name, auto& value) {
-    complete = complete && from_json(object, name, value);
+    complete = complete && (from_json(object, name, value) || may_be_missing(name));
   });
   return complete;
 }
@@ -168,5 +175,7 @@ struct Written {
 // Inside a transaction of the caller. A closed deployment is never opened again: a driver that hung
 // while its guardian rolled back must not win because it writes last.
 base::Status store_rows(Database& database, const Rows& rows, const Written& written);
+// The held columns of apps, and nothing else.
+base::Status store_hold(Database& database, const AppRow& row);
 
 }  // namespace updagent::journal

@@ -310,9 +310,15 @@ Status Staging::publish(const std::string& version) {
   UPD_TRY(check_version_name(version));
   if (!self.finished || self.gone || self.options.throw_away)
     return Error(Code::internal, "a tree that is not finished can't be published");
-  UPD_TRY(base::rename_durably(self.incoming.get(), self.name, self.releases.get(), version, true));
+  if (!base::exists_at(self.releases.get(), version)) {
+    UPD_TRY(
+        base::rename_durably(self.incoming.get(), self.name, self.releases.get(), version, true));
+    self.gone = true;
+    return base::ok();
+  }
+  UPD_TRY(base::exchange_durably(self.incoming.get(), self.name, self.releases.get(), version));
   self.gone = true;
-  return base::ok();
+  return base::remove_tree(self.incoming.get(), self.name);
 }
 
 const StagingReport& Staging::report() const {

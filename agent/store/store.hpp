@@ -123,7 +123,8 @@ class Staging : public release::EntrySink {
   // Directory modes and mtimes, then everything on stable storage (but for a throw-away one). When
   // the disk fails at that, nothing stays: what it has lost can't be told from what it has.
   base::Status finish(const release::EntryTable& table);
-  // rename(2) to releases/VERSION; a failed or half-done tree of that version was removed before.
+  // rename(2) to releases/VERSION. A tree that stands there (failed, or damaged and in service)
+  // changes places with the new one in the same call and is then removed.
   base::Status publish(const std::string& version);
   const StagingReport& report() const;
   // After a failure that was the artifact's fault: nothing of it stays.

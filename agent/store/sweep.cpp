@@ -68,7 +68,7 @@ Result<std::vector<Remains>> remove_old(int incoming_fd, const std::string& path
 
 Status AppStore::sweep(base::Milliseconds older_than, std::uint64_t max_bytes,
                        const std::string& keep) {
-  for (const char* name : {".current.new", ".committed.new", ".data.new"})
+  for (const char* name : {".current.new", ".committed.new", ".data.new", ".cache.new"})
     UPD_TRY(base::remove_tree(directory_.get(), name));
   UPD_ASSIGN(const UniqueFd incoming,
              base::open_beneath(directory_.get(), kIncoming, O_RDONLY | O_DIRECTORY));

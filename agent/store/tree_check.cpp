@@ -1,16 +1,16 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <optional>
 
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
-#include "agent/store/file_hasher.hpp"
+#include "agent/store/content_check.hpp"
 #include "agent/store/layout.hpp"
 #include "agent/store/store.hpp"
 
@@ -49,7 +49,9 @@ class TreeCheck {
     if (::fstat(root.get(), &about) != 0) return base::system_error(errno, cannot("look at", path));
     check_owner(".", about);
     UPD_TRY(check_own_folder(root.get()));
+    contents_.emplace(root.get(), table_, interrupt_);
     UPD_TRY(walk(root.get(), "", 0));
+    if (!full()) UPD_TRY(check_contents());
     report_missing();
     return base::ok();
   }
@@ -80,16 +82,16 @@ class TreeCheck {
   Result<std::vector<std::string>> names_in(int directory_fd, const std::string& prefix);
   Status check(int directory_fd, const std::string& name, const std::string& path, int depth);
   bool check_type_and_mode(const EntryView& entry, const struct stat& about);
-  Status check_file(int directory_fd, const std::string& name, const EntryView& entry);
   Status check_symlink(int directory_fd, const std::string& name, const EntryView& entry);
   Status check_directory(int directory_fd, const std::string& name, const EntryView& entry,
                          int depth);
+  Status check_contents();
   void report_missing();
 
   const release::EntryTable& table_;
   base::Interrupt* interrupt_;
   std::vector<bool> seen_;
-  FileHasher hasher_;
+  std::optional<ContentCheck> contents_;
   TreeReport report_;
 };
 
@@ -181,7 +183,8 @@ Status TreeCheck::check(int directory_fd, const std::string& name, const std::st
     case EntryType::hardlink:
       break;
   }
-  return check_file(directory_fd, name, entry);
+  contents_->add(*index, static_cast<std::uint64_t>(about.st_size));
+  return base::ok();
 }
 
 // False when the type is wrong: then there is nothing more to compare.
@@ -212,35 +215,11 @@ Status TreeCheck::check_symlink(int directory_fd, const std::string& name, const
   return base::ok();
 }
 
-Status TreeCheck::check_file(int directory_fd, const std::string& name, const EntryView& entry) {
-  // a hard link repeats its target's bytes; where the file system has no links it is a copy
-  EntryView content = entry;
-  if (entry.type == EntryType::hardlink) {
-    const std::optional<std::size_t> target = table_.find(entry.link_target);
-    if (!target) return Error(Code::internal, "a hard link without its target in the table");
-    content = table_.at(*target);
-  }
-  UPD_ASSIGN(const UniqueFd file,
-             base::open_beneath(directory_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
-  struct stat about{};
-  if (::fstat(file.get(), &about) != 0)
-    return base::system_error(errno, cannot("look at", entry.path));
-  if (::fgetxattr(file.get(), "security.capability", nullptr, 0) >= 0)
-    problem(entry.path, "expected no file capabilities, got some");
-  const auto size = static_cast<std::uint64_t>(about.st_size);
-  if (!S_ISREG(about.st_mode) || size != content.size) {
-    problem(entry.path,
-            "expected " + std::to_string(content.size) + " bytes, got " + std::to_string(size));
-    return base::ok();
-  }
-  const auto digest = hasher_.hash(file.get(), entry.path, interrupt_);
-  if (!digest && digest.error().code() == Code::interrupted) return digest.error();
-  if (!digest) {
-    problem(entry.path, digest.error().line());  // a bad sector is damage, and the others count too
-  } else if (*digest != content.sha256) {
-    problem(entry.path, "expected sha256 " + content.sha256.hex() + ", got " + digest->hex());
-  }
-  report_.bytes += size;
+Status TreeCheck::check_contents() {
+  UPD_ASSIGN(const std::vector<ContentProblem> problems,
+             contents_->run(kMaxProblems - std::min(kMaxProblems, report_.problems.size())));
+  for (const ContentProblem& one : problems) problem(table_.at(one.index).path, one.what);
+  report_.bytes = contents_->bytes_checked();
   return base::ok();
 }
 

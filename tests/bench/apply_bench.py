@@ -63,6 +63,7 @@ class Bench:
     def __init__(self, binary, folder):
         self.binary = binary
         self.folder = folder
+        self.runs = 0
         subprocess.run([binary, "keygen", "--out", folder / "keys", "--name", "bench"], check=True, stdout=subprocess.DEVNULL)
 
     def pack(self, name, tree, suffix):
@@ -71,18 +72,23 @@ class Bench:
                         self.folder / "keys/bench.key", "-o", out], check=True, stdout=subprocess.DEVNULL)
         return out
 
+    def new_folder(self):
+        """Nothing is deleted between runs: ext4 avoids inodes that were freed within the last minute, and whoever
+        runs after a deletion pays for the search."""
+        self.runs += 1
+        folder = self.folder / f"run-{self.runs}"
+        folder.mkdir()
+        return folder
+
     def updagent(self, artifact):
-        root = self.folder / "root"
-        shutil.rmtree(root, ignore_errors=True)
+        root = self.new_folder()
         trust = root / "etc/trust.d"
         trust.mkdir(parents=True)
         shutil.copy(self.folder / "keys/bench.pub", trust)
         return [str(self.binary), "--root", str(root), "--quiet", "apply", str(artifact)]
 
     def tar(self, artifact, with_sum):
-        target = self.folder / "unpacked"
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir()
+        target = self.new_folder()
         kind = "-z" if artifact.suffix == ".gz" else "--zstd"
         script = f"tar -x {kind} -f {artifact} -C {target}"
         if with_sum:

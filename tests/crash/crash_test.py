@@ -215,6 +215,23 @@ class Table(harness.Case):
                 self.assert_exit(node.run("log", "verify"), 0)
                 shutil.rmtree(node.root)
 
+    def test_after_a_killed_first_apply_the_next_one_works(self):
+        """The folders that a first apply makes have their owner, or are not there."""
+        spec = HOOKS + '[service]\nuser = "daemon"\n'
+        artifact = self.workshop.pack("1.0.1", spec, {"bin/note": NOTE})
+        empty = harness.Node(self.workshop)
+        empty.configure('[allow]\nusers = ["daemon"]\n', app="demo")
+        points = self.points_of(empty.clone("folders-model"), "apply", artifact)
+        self.assert_exit(self.last, 0)
+        for point in shard([p for p in points if p[0] in ("sys.mkdir", "sys.rename", "sys.fsync", "sys.create")]):
+            with self.subTest(point=point):
+                node = empty.clone(f"folders-{os.getpid()}")
+                self.kill_at(node, point, "apply", artifact, guardian=False)
+                self.assert_exit(node.run("apply", artifact, "--retry", env=ENV), 0)
+                self.assertEqual((node.current(), node.committed()), ("1.0.1", "1.0.1"))
+                self.assert_settled(node)
+                shutil.rmtree(node.root)
+
     def test_a_rollback_that_is_killed_is_finished(self):
         upgraded = self.fresh()
         self.assert_exit(upgraded.run("apply", self.v2, env=ENV), 0)
@@ -265,8 +282,10 @@ class Failing(Table):
                     if done.code != 0:
                         self.assertIn("error", done.json)
                     self.check_end(node, "1.0.0", "2.0.0")
-                    if done.code == 0 and points.index(point) < committed:
-                        self.assertEqual(node.current(), "2.0.0")
+                    # the exit code is the truth
+                    self.assertEqual(node.current(), "2.0.0" if done.code == 0 else "1.0.0", (point, errno, done))
+                    if points.index(point) > committed:
+                        self.assertEqual(done.code, 0, "a commit that was done is not taken back")
                     shutil.rmtree(node.root)
 
     def test_failing_sync_and_rename(self):
@@ -274,6 +293,58 @@ class Failing(Table):
 
     def test_failing_write(self):
         self.fail_each({"sys.write", "sys.link"}, ["ENOSPC", "EIO"], {0, 1, 2, 4})
+
+    def after_switch(self, name):
+        """Which pass of `name` is the first after the switch of an apply."""
+        points = self.points_of(self.fresh(), "apply", self.v2)
+        switch = points.index(("deploy.after_switch", 1))
+        return next(number for place, (point, number) in enumerate(points) if point == name and place > switch)
+
+    def test_a_journal_that_fails_from_the_switch_on_changes_nothing(self):
+        """Also when the spool can't be written: the links tell the next command how it ended."""
+        first_commit, first_write = self.after_switch("sqlite.commit"), self.after_switch("sys.write")
+        for rules in (f"sqlite.commit#{first_commit}+=ENOSPC",
+                      f"sqlite.commit#{first_commit}+=ENOSPC;sys.write#{first_write}+=ENOSPC"):
+            for next_command in (["recover"], ["recover", "--as", "boot"], ["apply", self.bad], ["log"]):
+                with self.subTest(rules=rules, next_command=next_command):
+                    node = self.fresh()
+                    done = node.run("apply", self.v2, env=ENV | {"UPDAGENT_FAILPOINTS": rules})
+                    self.assert_exit(done, 0)
+                    harness.reap_all()
+                    ended = node.run(*next_command, env=ENV)
+                    self.assertIn(ended.code, (0, 4), ended)
+                    harness.reap_all()
+                    self.assertEqual((node.current(), node.committed()), ("2.0.0", "2.0.0"))
+                    self.assert_exit(node.run("recover", env=ENV), 0)
+                    self.check_end(node, "2.0.0", "2.0.0")
+                    states = {r["version"]: r["state"] for r in node.json("releases", "demo")["releases"]}
+                    self.assertEqual(states["2.0.0"], "good")
+                    shutil.rmtree(node.root)
+
+    def test_a_database_that_stays_full_while_it_is_recovered(self):
+        """The end waits in the spool and can't be imported: it counts all the same."""
+        node = self.fresh()
+        rule = {"UPDAGENT_FAILPOINTS": f"sqlite.commit#{self.after_switch('sqlite.commit')}+=ENOSPC"}
+        self.assert_exit(node.run("apply", self.v2, env=ENV | rule), 0)
+        for _ in range(2):
+            done = node.run("recover", env=ENV | {"UPDAGENT_FAILPOINTS": "sqlite.commit#0=ENOSPC"})
+            self.assert_exit(done, 0)
+            self.assertEqual((node.current(), node.committed()), ("2.0.0", "2.0.0"))
+        self.assert_exit(node.run("recover", env=ENV), 0)
+        self.check_end(node, "2.0.0", "2.0.0")
+
+    def test_a_rollback_does_not_need_the_database(self):
+        for rule in ("sqlite.commit#0=ENOSPC", "sqlite.commit#0=EIO"):
+            with self.subTest(rule=rule):
+                node = self.fresh()
+                self.assert_exit(node.run("apply", self.v2, env=ENV), 0)
+                done = node.run("rollback", "demo", env=ENV | {"UPDAGENT_FAILPOINTS": rule})
+                self.assert_exit(done, 0)
+                harness.reap_all()
+                self.assertEqual((node.current(), node.committed()), ("1.0.0", "1.0.0"))
+                self.assert_exit(node.run("recover", env=ENV), 0)
+                self.check_end(node, "1.0.0", "1.0.0")
+                shutil.rmtree(node.root)
 
     def test_failing_database_commit(self):
         self.fail_each({"sqlite.commit"}, ["ENOSPC", "EIO"], {0, 1, 2, 4})

@@ -191,9 +191,9 @@ TEST(DeadTemporaries, Those_of_a_process_that_is_gone_go_and_nothing_else_does) 
                                   std::string(".mine.0.new"), std::string("shown.1.new")})
     directory.write(name, "x");
   ASSERT_TRUE(remove_dead_temporaries(directory.path()));
-  EXPECT_EQ(list_directory(directory.path(), 10).value(),
-            (std::vector<std::string>{alive, ".mine.0.new", ".mine.new", "audit.head",
-                                      "shown.1.new"}));
+  EXPECT_EQ(
+      list_directory(directory.path(), 10).value(),
+      (std::vector<std::string>{alive, ".mine.0.new", ".mine.new", "audit.head", "shown.1.new"}));
 }
 
 TEST(Rename, With_no_replace_an_existing_target_stays) {

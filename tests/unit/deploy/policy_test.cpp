@@ -210,9 +210,31 @@ TEST(Admit, The_mark_decides_and_not_the_current_release) {
   EXPECT_EQ(code_of(admit(offered("1.4.2"), known, Permissions())), Code::downgrade);
 }
 
-TEST(Admit, Without_a_mark_nothing_is_a_downgrade) {
+TEST(Admit, Without_a_mark_the_committed_release_is_it) {
   KnownApp known = shop();
   known.app->high_water.clear();
+  known.links.committed = "1.4.2";
+  EXPECT_EQ(code_of(admit(offered("0.1.0"), known, Permissions())), Code::downgrade);
+  known.app.reset();
+  EXPECT_EQ(code_of(admit(offered("0.1.0"), known, Permissions())), Code::downgrade);
+}
+
+TEST(Admit, A_tree_that_differs_from_its_row_is_damaged_and_not_another_release) {
+  KnownApp known = shop();
+  journal::ReleaseRow row;
+  row.version = "1.5.0";
+  row.digest = offered("1.5.0").manifest_digest.hex();
+  known.releases.push_back(row);
+  known.installed_digest = base::sha256("something else");
+  const auto admitted = admit(offered("1.5.0"), known, Permissions());
+  ASSERT_TRUE(admitted) << admitted.error().line();
+  EXPECT_EQ(*admitted, Admission::deploy);
+}
+
+TEST(Admit, Without_a_mark_and_without_a_committed_release_nothing_is_a_downgrade) {
+  KnownApp known = shop();
+  known.app->high_water.clear();
+  known.links = {};
   EXPECT_TRUE(admit(offered("0.1.0"), known, Permissions()));
   known.app.reset();
   EXPECT_TRUE(admit(offered("0.1.0"), known, Permissions()));

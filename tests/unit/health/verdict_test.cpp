@@ -137,10 +137,30 @@ TEST_F(Verdicts, Single_failures_below_the_limit_do_not_end_the_watch) {
   EXPECT_GE(bad, 1U);
 }
 
-TEST_F(Verdicts, A_probe_without_an_answer_by_the_end_of_the_watch_counts_as_fine) {
-  const Verdict verdict = watch_all({probe("/slow", 1)}, base::Milliseconds(200));
-  EXPECT_TRUE(verdict.healthy);
-  EXPECT_EQ(verdict.results, 0U);
+TEST_F(Verdicts, A_probe_without_an_answer_by_the_end_of_the_watch_is_waited_for) {
+  release::Probe slow = probe("/slow", 1);
+  slow.timeout = base::Milliseconds(600);
+  const Verdict verdict = watch_all({slow}, base::Milliseconds(200));
+  EXPECT_FALSE(verdict.healthy);
+  EXPECT_EQ(verdict.results, 1U);
+}
+
+TEST_F(Verdicts, A_watch_that_ends_while_a_probe_fails_goes_on_until_that_is_decided) {
+  release::Probe failing = probe("/fail", 3);
+  failing.interval = base::Milliseconds(300);
+  const Verdict verdict = watch_all({failing}, base::Milliseconds(100));
+  EXPECT_FALSE(verdict.healthy);
+  EXPECT_EQ(verdict.results, 3U);
+}
+
+TEST_F(Verdicts, What_is_never_decided_ends_with_the_limit_of_the_node) {
+  release::Probe never = probe("/ok", 1);
+  never.initial_delay = base::Milliseconds(3'600'000);
+  ProbeContext context;
+  context.prove_limit = base::Milliseconds(200);
+  const Verdict verdict = prove_all({never}, context);
+  EXPECT_FALSE(verdict.healthy);
+  EXPECT_NE(verdict.reason.find("neither passed nor failed"), std::string::npos) << verdict.reason;
 }
 
 TEST_F(Verdicts, The_countdown_comes_at_least_every_second_while_a_probe_hangs) {

@@ -143,13 +143,13 @@ TEST(Damage, A_damaged_database_is_set_aside_with_all_that_belongs_to_it) {
   fill(root.path(), 3);
   const Paths paths = paths_in(root.path());
   write_text(paths.database, "rubbish");
-  const std::string aside = must(set_damaged_aside(paths));
+  const std::string aside = must(set_damaged_aside(paths)).path;
   EXPECT_TRUE(aside.starts_with(paths.database + ".damaged-2")) << aside;
   EXPECT_EQ(read_text(aside), "rubbish");
   EXPECT_TRUE(std::filesystem::exists(aside + "-wal"));
   EXPECT_FALSE(std::filesystem::exists(paths.database + "-wal"));
   EXPECT_FALSE(std::filesystem::exists(paths.head));
-  EXPECT_EQ(must(set_damaged_aside(paths)), "");
+  EXPECT_EQ(must(set_damaged_aside(paths)).path, "");
   Journal journal = open_journal(root.path());
   record_events(journal, 1);
   EXPECT_EQ(must(journal.verify(std::nullopt)).problem, "");

@@ -290,7 +290,7 @@ TEST(Journal, A_database_that_was_moved_away_takes_no_more_events) {
   const TempDirectory root;
   Journal journal = open_journal(root.path());
   record_events(journal, 1);
-  const std::string aside = must(set_damaged_aside(paths_in(root.path())));
+  const std::string aside = must(set_damaged_aside(paths_in(root.path()))).path;
   EXPECT_TRUE(std::filesystem::exists(aside));
   const auto refused = journal.record(std::vector{sample_event()});
   ASSERT_FALSE(refused.has_value());

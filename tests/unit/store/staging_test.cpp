@@ -2,6 +2,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "agent/base/files.hpp"
 #include "support.hpp"
 
@@ -189,12 +191,14 @@ TEST_F(StagingTest, A_tree_that_lacks_an_entry_is_neither_finished_nor_published
   EXPECT_FALSE(store.has("1.0.0"));
 }
 
-TEST_F(StagingTest, Publishing_over_a_release_that_is_there_is_refused) {
+TEST_F(StagingTest, A_tree_that_is_there_changes_places_with_the_new_one_and_is_gone) {
   const Built built = release_of("1.0.0", sample_tree());
   ASSERT_TRUE(install(store, "1.0.0", built));
+  ASSERT_TRUE(store.set_current("1.0.0"));
   const ino_t before = stat_of(store.path("1.0.0")).st_ino;
-  EXPECT_FALSE(install(store, "1.0.0", built));
-  EXPECT_EQ(stat_of(store.path("1.0.0")).st_ino, before);
+  EXPECT_TRUE(install(store, "1.0.0", built));
+  EXPECT_NE(stat_of(store.path("1.0.0")).st_ino, before);
+  EXPECT_TRUE(std::filesystem::is_empty(store.directory() + "/incoming"));
   EXPECT_EQ(install(store, "../evil", built).error().code(), Code::path_unsafe);
   EXPECT_EQ(damage_of(store, "1.0.0"), "");
 }
