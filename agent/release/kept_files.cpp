@@ -42,9 +42,10 @@ base::Result<KeptFiles> KeptFiles::find(const WantedFiles& wanted, base::ByteSou
     return base::ok();
   }));
   const EntryTable& table = wanted.table();
-  // stable: the kept manifest has them in the order of their paths
-  std::stable_sort(found.moved_.begin(), found.moved_.end(), [&](const Moved& a, const Moved& b) {
-    return table.sha256_of(a.like) < table.sha256_of(b.like);
+  // path_at grows in the order of the kept manifest, which is that of its paths
+  std::sort(found.moved_.begin(), found.moved_.end(), [&](const Moved& a, const Moved& b) {
+    const auto order = table.sha256_of(a.like) <=> table.sha256_of(b.like);
+    return order == 0 ? a.path_at < b.path_at : order < 0;
   });
   found.moved_.shrink_to_fit();
   return found;
