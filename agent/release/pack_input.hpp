@@ -115,9 +115,8 @@ base::Status check_count(std::size_t entries);
 base::Error special_file(std::string_view path, mode_t mode);
 base::Error changed_while_packed(std::string_view path);
 
-// `texts` are those of the paths.
 // Sorts, adds the directories that are only implied, makes hard links of names that share an inode,
-// refuses what is reserved.
+// refuses what is reserved. `texts` are those of the paths.
 base::Status finish_entries(InputEntries& entries, TextArena& texts);
 
 }  // namespace updagent::release

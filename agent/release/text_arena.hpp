@@ -11,9 +11,8 @@ namespace updagent::release {
 
 class TextArena {
  public:
-  static constexpr std::size_t kMaxText = 8 * 1024;  // of one add: a path and a link target
-
-  // Returns where it stands. It stays there as long as the arena.
+  // Returns where both stand, one after the other. There they stay as long as the arena, however
+  // long they are.
   std::uint32_t add(std::string_view first, std::string_view second = {});
   std::string_view at(std::uint32_t place, std::size_t length) const {
     return std::string_view(pieces_[place / kPieceBytes].text).substr(place % kPieceBytes, length);
