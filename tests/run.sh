@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All tests, on a fresh Debian 12 as root: installs what is missing, builds, runs ctest.
 #   bash tests/run.sh                the default run
-#   bash tests/run.sh --long         the torture: 400 random kills, ten minutes for each fuzzer
+#   bash tests/run.sh --long         the torture: 400 random kills, ten minutes for each fuzzer, threads
+#                                    under ThreadSanitizer
 #   bash tests/run.sh --label unit   only one label: unit, e2e, crash, bad, fuzz
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,7 +28,8 @@ began=$SECONDS
 cmake --preset debug >/dev/null
 cmake --build --preset debug -j "$jobs"
 cmake --preset fuzz >/dev/null
-cmake --build --preset fuzz -j "$jobs"
+# the fuzzers, and all of the product: clang sees what g++ does not
+cmake --build --preset fuzz -j "$jobs" --target all updagent
 printf 'built in %d s\n' $((SECONDS - began))
 
 # Everything in the tests that is real (nginx, node, compilers) is slower under the sanitizers' care.
@@ -35,4 +37,22 @@ export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktra
 export UPDAGENT_LONG=$long
 arguments=(--test-dir build/debug --output-on-failure -j "$jobs" --no-tests=error)
 [ -n "$labels" ] && arguments+=(-L "^$labels\$")
-ctest "${arguments[@]}"
+# ctest sums up each label at its end; beside it stands what docs/CONTRIBUTING.md gives that label
+budget_of() { sed -n "s/^| \`$1\` | *\([^|]*[^ |]\) *|.*/   of \1/p" docs/CONTRIBUTING.md; }
+beside_budget() {
+  local line
+  while IFS= read -r line; do
+    case $line in *'sec*proc'*) line+=$(budget_of "${line%% *}") ;; esac
+    printf '%s\n' "$line"
+  done
+}
+ctest "${arguments[@]}" | beside_budget
+
+[ "$long" = 1 ] || exit 0
+# What runs in more than one thread, and what it hands its bytes to. setarch: this sanitizer wants
+# the addresses where it expects them.
+cmake --preset tsan >/dev/null
+cmake --build --preset tsan -j "$jobs" --target release_reader_test store_test
+for name in release_reader store; do
+  setarch -R "build/tsan/tests/unit/$name/${name}_test" --gtest_brief=1
+done

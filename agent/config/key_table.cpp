@@ -57,7 +57,7 @@ constexpr std::array kSettingKeys = {
     Key<S>{{"fetch.netrc_file", Kind::path, Scope::node, 0, 0, "that file; ~/.netrc when empty"},
            [](S& s) -> Slot { return &s.fetch.netrc_file; }},
 
-    Key<S>{{"trust.threshold", Kind::integer, Scope::app, 1, 64,
+    Key<S>{{"trust.threshold", Kind::integer, Scope::app, 1, 16,
             "how many different trusted keys must have signed a release"},
            [](S& s) -> Slot { return &s.app.threshold; }},
 

@@ -61,6 +61,7 @@ struct Notification {
   base::Milliseconds timeout{10'000};  // of one try
   int retries = 3;
   std::string bearer_token_file;  // its content goes into Authorization, never into a log
+  bool operator==(const Notification&) const = default;
 };
 
 // [fetch]
@@ -76,6 +77,7 @@ struct FetchSettings {
   std::string client_key;
   std::string netrc_file;
   bool netrc = false;
+  bool operator==(const FetchSettings&) const = default;
 };
 
 // What a release of one app may ask for, and how it runs here: node.toml gives the defaults, the
@@ -93,6 +95,7 @@ struct AppSettings {
   base::Milliseconds max_watch{3'600'000};         // [limits]
   std::uint64_t max_release_bytes = 64ULL << 30;   // [limits] unpacked
   std::uint64_t min_free_bytes = 64ULL << 20;      // [limits] left on the file system after staging
+  bool operator==(const AppSettings&) const = default;
 };
 
 struct Settings {
@@ -108,6 +111,7 @@ struct Settings {
   std::vector<Notification> notifications;        // [[notify]]
   std::vector<std::string> sources;               // files that were read, in order: shown by doctor
   AppSettings app;  // for the app that load() was asked for, or the defaults
+  bool operator==(const Settings&) const = default;
 };
 
 // config_file: --config FILE instead of etc/node.toml (conf.d and apps.d are looked for beside it).

@@ -46,7 +46,7 @@ base::Status post(const config::Notification& notification, const config::FetchS
   request.url = notification.webhook;
   request.body = document;
   request.timeout = notification.timeout;
-  request.credentials = {fetch.ca_file, fetch.client_certificate, fetch.client_key, false, ""};
+  request.ca_file = fetch.ca_file;
   if (!notification.bearer_token_file.empty()) {
     base::Guard guard;
     guard.forbidden = base::kOthersMayReadOrWrite;

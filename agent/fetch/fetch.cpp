@@ -44,8 +44,10 @@ class Fetcher {
       if (end.ending == Ending::whole || end.ending == Ending::stopped_early)
         return hand_over(end.ending == Ending::stopped_early);
       if (end.ending == Ending::failed) return in_context(std::move(*end.error));
-      if (transfer_.farthest() > farthest_before) note_new_bytes();
+      const bool farther = transfer_.farthest() > farthest_before;
+      if (farther) note_new_bytes();
       if (end.failure.remedy == Remedy::start_over) continue;
+      if (end.failure.remedy == Remedy::ask_on && farther) continue;
       ++failures_;
       if (patience_.passed()) return in_context(given_up(end.failure));
       if (!wait(end.failure)) return in_context(stopped());
@@ -90,6 +92,7 @@ class Fetcher {
     fetched.downloaded = transfer_.downloaded();
     fetched.resumed_from = transfer_.resumed_from();
     fetched.stopped_early = stopped_early;
+    fetched.end_is_certain = stopped_early || transfer_.end_is_certain();
     if (!stopped_early) {
       UPD_ASSIGN(fetched.file, std::move(transfer_.part()).hand_over());
     }
@@ -127,6 +130,14 @@ class Fetcher {
 };
 
 }  // namespace
+
+base::Error cut_download(std::string_view url, const base::Error& refusal) {
+  return base::Error(base::Code::fetch_failed, "the download ended too early")
+      .expected("the whole artifact, of a length that the server did not announce")
+      .got(refusal.message())
+      .hint("what came is kept where the server lets a later run go on: run the same command again")
+      .with_context("fetching '" + redacted_url(url) + "'");
+}
 
 base::Result<Fetched> fetch(const Request& request) {
   UPD_ASSIGN(Url url, parse_url(request.url));

@@ -68,6 +68,9 @@ struct Fetched {
   std::uint64_t downloaded = 0;  // over the network, in this run
   std::uint64_t resumed_from = 0;
   bool stopped_early = false;
+  // False: the server gave no length and ended its answer by closing the connection, as a link that
+  // is cut does too. If the file turns out to end too early: cut_download().
+  bool end_is_certain = true;
 };
 
 bool is_url(std::string_view source);  // http:, https:, file:
@@ -77,6 +80,9 @@ std::string redacted_url(std::string_view url);
 // Blocks. Code::fetch_failed with the last problem and how much is kept, Code::too_large,
 // Code::interrupted, Code::no_space.
 base::Result<Fetched> fetch(const Request& request);
+// The error that ends a run with such a file: Code::fetch_failed, the bytes are kept and the next
+// run asks for the rest. `refusal` is what its reader said.
+base::Error cut_download(std::string_view url, const base::Error& refusal);
 // After a deployment ended: the part file of this URL is not needed any more.
 void forget(const std::string& download_directory, const std::string& url);
 // Removes part files that nobody touched for `older_than`, and the oldest past `max_total_bytes`.

@@ -8,6 +8,7 @@
 #include "agent/base/clock.hpp"
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
+#include "agent/fetch/curl_options.hpp"
 
 namespace updagent::fetch {
 namespace {
@@ -165,11 +166,6 @@ struct HttpClient::Hop {
 
 namespace {
 
-template <class Value>
-void set(bool& good, CURL* easy, CURLoption option, Value value) {
-  good = good && curl_easy_setopt(easy, option, value) == CURLE_OK;
-}
-
 bool set_transport(CURL* easy, const Limits& limits) {
   bool good = true;
   set(good, easy, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -187,19 +183,6 @@ bool set_transport(CURL* easy, const Limits& limits) {
   // Without it an interrupt waits for the resolver's thread, up to its own timeout.
   set(good, easy, CURLOPT_QUICK_EXIT, 1L);
 #endif
-  return good;
-}
-
-bool set_tls(CURL* easy, const Credentials& credentials) {
-  bool good = true;
-  set(good, easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
-  set(good, easy, CURLOPT_SSL_VERIFYPEER, 1L);
-  set(good, easy, CURLOPT_SSL_VERIFYHOST, 2L);
-  if (!credentials.ca_file.empty()) {
-    set(good, easy, CURLOPT_CAINFO, credentials.ca_file.c_str());
-    // instead of the system's CAs, not beside them: the directory has a default of its own
-    set(good, easy, CURLOPT_CAPATH, static_cast<const char*>(nullptr));
-  }
   return good;
 }
 
@@ -273,7 +256,7 @@ Exchange HttpClient::get(const Url& url, const Conditions& conditions, ResponseS
     hop.easy.reset(curl_easy_init());
     hop.headers = headers_for(conditions);
     bool good = hop.easy && hop.headers && set_transport(hop.easy.get(), limits_) &&
-                set_tls(hop.easy.get(), credentials_);
+                set_tls(hop.easy.get(), credentials_.ca_file);
     if (good && target.origin == url.origin)
       good = set_credentials(hop.easy.get(), target, credentials_);
     if (!good) return failed(final_failure("libcurl refused an option, or memory is short"));

@@ -1,6 +1,8 @@
 #include "agent/fetch/post.hpp"
 
 #include "agent/fetch/curl_handles.hpp"
+#include "agent/fetch/curl_options.hpp"
+#include "agent/fetch/fetch.hpp"
 
 namespace updagent::fetch {
 namespace {
@@ -11,15 +13,6 @@ std::size_t discard(char*, std::size_t size, std::size_t count, void* user) {
   auto& total = *static_cast<std::size_t*>(user);
   total += size * count;
   return total > kMaxAnswer ? 0 : size * count;
-}
-
-void apply_credentials(CURL* handle, const Credentials& credentials) {
-  if (!credentials.ca_file.empty())
-    curl_easy_setopt(handle, CURLOPT_CAINFO, credentials.ca_file.c_str());
-  if (!credentials.client_certificate.empty())
-    curl_easy_setopt(handle, CURLOPT_SSLCERT, credentials.client_certificate.c_str());
-  if (!credentials.client_key.empty())
-    curl_easy_setopt(handle, CURLOPT_SSLKEY, credentials.client_key.c_str());
 }
 
 }  // namespace
@@ -37,18 +30,20 @@ base::Status post_json(const PostRequest& request) {
     headers.reset(curl_slist_append(headers.release(),
                                     ("Authorization: Bearer " + request.bearer_token).c_str()));
   std::size_t answered = 0;
-  curl_easy_setopt(handle.get(), CURLOPT_URL, request.url.c_str());
-  curl_easy_setopt(handle.get(), CURLOPT_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(handle.get(), CURLOPT_HTTPHEADER, headers.get());
-  curl_easy_setopt(handle.get(), CURLOPT_POSTFIELDS, request.body.c_str());
-  curl_easy_setopt(handle.get(), CURLOPT_POSTFIELDSIZE_LARGE,
-                   static_cast<curl_off_t>(request.body.size()));
-  curl_easy_setopt(handle.get(), CURLOPT_WRITEFUNCTION, &discard);
-  curl_easy_setopt(handle.get(), CURLOPT_WRITEDATA, &answered);
-  curl_easy_setopt(handle.get(), CURLOPT_TIMEOUT_MS, static_cast<long>(request.timeout.count()));
-  curl_easy_setopt(handle.get(), CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(handle.get(), CURLOPT_USERAGENT, "updagent/" UPDAGENT_VERSION);
-  apply_credentials(handle.get(), request.credentials);
+  CURL* easy = handle.get();
+  bool good = headers != nullptr && set_tls(easy, request.ca_file);
+  set(good, easy, CURLOPT_URL, request.url.c_str());
+  set(good, easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  set(good, easy, CURLOPT_HTTPHEADER, headers.get());
+  set(good, easy, CURLOPT_POSTFIELDS, request.body.c_str());
+  set(good, easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+  set(good, easy, CURLOPT_WRITEFUNCTION, &discard);
+  set(good, easy, CURLOPT_WRITEDATA, &answered);
+  set(good, easy, CURLOPT_TIMEOUT_MS, static_cast<long>(request.timeout.count()));
+  set(good, easy, CURLOPT_NOSIGNAL, 1L);
+  set(good, easy, CURLOPT_USERAGENT, "updagent/" UPDAGENT_VERSION);
+  // an option that was not taken could be the one that checks the receiver
+  if (!good) return failed("libcurl refused an option, or memory is short");
   const CURLcode code = curl_easy_perform(handle.get());
   if (code != CURLE_OK) return failed(curl_easy_strerror(code));
   long status = 0;

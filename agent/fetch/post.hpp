@@ -1,4 +1,5 @@
-// One HTTP POST of a small JSON document: webhooks. No redirects, no resume.
+// One HTTP POST of a small JSON document: webhooks. No redirects, no resume. TLS as for downloads,
+// but the node's client certificate and netrc are for its artifact server: nobody else sees them.
 #pragma once
 
 #include <string>
@@ -6,7 +7,6 @@
 
 #include "agent/base/clock.hpp"
 #include "agent/base/error.hpp"
-#include "agent/fetch/fetch.hpp"
 
 namespace updagent::fetch {
 
@@ -15,7 +15,7 @@ struct PostRequest {
   std::string body;          // application/json
   std::string bearer_token;  // "" = no Authorization header
   base::Milliseconds timeout{10'000};
-  Credentials credentials;
+  std::string ca_file;  // "" = the system's
 };
 
 // Any 2xx is fine; the answer's body is read (bounded) and thrown away. Code::fetch_failed

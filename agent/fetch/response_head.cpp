@@ -78,6 +78,7 @@ void ResponseHead::take_line(std::string_view line) {
   if (line.starts_with("HTTP/")) {
     *this = ResponseHead();
     status = status_of(line);
+    body_has_an_end = !line.starts_with("HTTP/1.") && !line.starts_with("HTTP/0.");
     return;
   }
   if (ended_) return;
@@ -92,6 +93,8 @@ void ResponseHead::take_line(std::string_view line) {
   if (name == "content-length") content_length = base::parse_u64(value);
   if (name == "content-range") content_range = value;
   if (name == "content-encoding") content_encoding = lower(value);
+  if (name == "transfer-encoding" && lower(value).find("chunked") != std::string::npos)
+    body_has_an_end = true;
   if (name == "etag") etag = value;
   if (name == "last-modified") last_modified = value;
   if (name == "date") date = value;

@@ -26,6 +26,8 @@ struct ResponseHead {
   std::string date;
   std::string retry_after;
   std::string location;
+  // HTTP/2 and later, or chunks: where the body ends is said, with or without a Content-Length.
+  bool body_has_an_end = false;
 
   // One line as it came, with its line end. A status line starts over: the last response counts
   // (after 1xx). What comes after the empty line is a trailer, and ignored: it came after the

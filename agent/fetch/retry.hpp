@@ -15,6 +15,7 @@ namespace updagent::fetch {
 enum class Remedy {
   wait_for_link,    // link loss, DNS, refused, timed out: the node may be offline for hours
   wait_for_server,  // 408, 429, 5xx
+  ask_on,           // a part came in good order, there may be more: at once, if it was not empty
   start_over,       // what we have does not fit what the server has: at once, from zero
   give_up,          // trying again can't help
 };

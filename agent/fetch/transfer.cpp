@@ -27,6 +27,7 @@ Transfer::Transfer(const Request& request, PartFile part)
 Conditions Transfer::next_conditions() {
   was_whole_ = part_.is_whole();
   confirmed_ = false;
+  is_part_ = false;
   failure_.reset();
   error_.reset();
   Conditions conditions;
@@ -76,6 +77,7 @@ bool Transfer::take_whole(const ResponseHead& head) {
   if (version.total && !check_size(*version.total, true)) return false;
   resumed_from_ = 0;
   head_is_current_ = false;
+  end_is_certain_ = version.total.has_value() || head.body_has_an_end;
   if (!check(part_.start_over(version))) return false;
   return !version.total || check(part_.require_space(*version.total));
 }
@@ -83,6 +85,7 @@ bool Transfer::take_whole(const ResponseHead& head) {
 bool Transfer::take_rest(const ResponseHead& head) {
   if (const auto reason = why_not_the_rest(head)) return begin_again(*reason);
   const auto range = parse_content_range(head.content_range);
+  is_part_ = true;
   if (range && range->total) {
     if (!check_size(*range->total, true)) return false;
     if (!part_.version().total && !check(part_.set_total(*range->total))) return false;
@@ -164,6 +167,7 @@ bool Transfer::begin_again(const std::string& reason) {
 
 bool Transfer::confirmed() {
   confirmed_ = true;
+  end_is_certain_ = true;
   return false;
 }
 
@@ -210,11 +214,14 @@ AttemptEnd Transfer::end_of_attempt(Exchange exchange) {
   if (failure_) return settle_failure(std::move(*failure_));
   if (exchange.failure) return settle_failure(std::move(*exchange.failure));
   const auto total = part_.version().total;
-  if (!total || *total == part_.length()) return completed();
-  Failure cut;  // a server may send less of a range than was asked for
-  cut.problem = "the answer ended at " + std::to_string(part_.length()) + " of " +
-                std::to_string(*total) + " bytes";
-  return settle_failure(std::move(cut));
+  const bool is_all = total ? *total == part_.length() : !is_part_;
+  if (total && is_all) end_is_certain_ = true;
+  if (is_all) return completed();
+  Failure more;  // a server may send less of a range than was asked for
+  more.remedy = Remedy::ask_on;
+  more.problem = "the answer ended at " + std::to_string(part_.length()) + " of " +
+                 (total ? std::to_string(*total) : "an unknown number of") + " bytes";
+  return settle_failure(std::move(more));
 }
 
 AttemptEnd Transfer::settle_failure(Failure failure) {
@@ -225,9 +232,10 @@ AttemptEnd Transfer::settle_failure(Failure failure) {
 
 AttemptEnd Transfer::completed() {
   // the limit may have been lowered since an earlier run left the file
-  const bool good = check_size(part_.length(), true) &&
-                    (part_.version().total || check(part_.set_total(part_.length()))) &&
-                    check(part_.checkpoint()) && offer_head(true);
+  const bool good =
+      check_size(part_.length(), true) &&
+      (part_.version().total || !end_is_certain_ || check(part_.set_total(part_.length()))) &&
+      check(part_.checkpoint()) && offer_head(true);
   if (good) return {Ending::whole, {}, {}};
   if (error_) return {Ending::failed, {}, std::move(error_)};
   return {Ending::stopped_early, {}, {}};

@@ -37,6 +37,8 @@ class Transfer : public ResponseSink {
 
   PartFile& part() { return part_; }
   std::uint64_t downloaded() const { return downloaded_; }
+  // False: nothing but the end of the connection says that this is all.
+  bool end_is_certain() const { return end_is_certain_; }
   std::uint64_t resumed_from() const { return resumed_from_; }
   // The most that was ever on disk in this run. Only bytes past it are new: a server whose answers
   // never continue one another would otherwise be asked for ever.
@@ -67,9 +69,12 @@ class Transfer : public ResponseSink {
   bool head_offered_ = false;
   bool head_is_current_ = false;  // it was called for the version that is coming in now
 
+  bool end_is_certain_ = true;
+
   // of the current attempt
   bool was_whole_ = false;
   bool confirmed_ = false;
+  bool is_part_ = false;  // the answer is one range, and others may follow it
   bool stopped_early_ = false;
   std::optional<Failure> failure_;
   std::optional<base::Error> error_;

@@ -40,10 +40,12 @@ Status check_digest(const EntryView& entry, const base::Digest& got) {
 struct ArtifactReader::Impl {
   Impl(base::ByteSource& source, base::Interrupt* interrupt) : stream(source, interrupt) {}
 
+  Result<const Block*> next_block();
   Result<Bytes> pull();
   Status enter(Stage from);
   Result<std::string> first_part();
   Result<std::optional<TarHeader>> next_entry();
+  Result<TarHeader> expect_entry(std::string_view path);
   Status read_data(std::uint64_t size, const std::function<Status(Bytes)>& use);
   Status deliver(const EntryView& entry, EntrySink& sink, const std::function<void()>& on_bytes);
   Status deliver_file(const EntryView& entry, EntrySink& sink,
@@ -57,17 +59,26 @@ struct ArtifactReader::Impl {
   Stage stage = Stage::nothing;
   std::int64_t created = 0;  // the envelope's mtime
   ReadProgress progress;
+  bool ended_too_early = false;
 };
+
+Result<const Block*> ArtifactReader::Impl::next_block() {
+  auto block = stream.next();
+  if (!block && stream.came_to_the_end()) ended_too_early = true;
+  return block;
+}
 
 // The next bytes for the tar parser: those within the profile, then what is wrong with the others.
 Result<Bytes> ArtifactReader::Impl::pull() {
   if (profile.failure()) return *profile.failure();
   const Block* block = std::exchange(first_block, nullptr);
   if (block == nullptr) {
-    UPD_ASSIGN(block, stream.next());
+    UPD_ASSIGN(block, next_block());
   }
   if (block == nullptr) {
-    UPD_TRY(profile.finish());
+    Status whole = profile.finish();
+    ended_too_early = !whole;
+    UPD_TRY(std::move(whole));
     return Bytes();
   }
   const std::size_t good = profile.feed(block->bytes());
@@ -82,12 +93,12 @@ Status ArtifactReader::Impl::enter(Stage from) {
 
 Result<std::string> ArtifactReader::Impl::first_part() {
   UPD_TRY(stream.start());
-  UPD_ASSIGN(first_block, stream.next());
+  UPD_ASSIGN(first_block, next_block());
   if (first_block == nullptr) return Error(Code::internal, "a compressed file without contents");
   UPD_ASSIGN(auto envelope,
              envelope_of_first_part(first_block->bytes(), first_block->first_part_ends));
   if (envelope) return std::move(*envelope);
-  UPD_TRY(stream.next());  // the block broke off: this says why
+  UPD_TRY(next_block());  // the block broke off: this says why
   return Error(Code::internal, "the first block broke off without a reason");
 }
 
@@ -99,6 +110,12 @@ Result<std::optional<TarHeader>> ArtifactReader::Impl::next_entry() {
   if (!header) return Error(Code::header_unsupported, "a tar header that only libarchive sees");
   UPD_TRY(check_agreement(*header, parsed.entry, parsed.warning));
   return header;
+}
+
+Result<TarHeader> ArtifactReader::Impl::expect_entry(std::string_view path) {
+  UPD_ASSIGN(auto header, next_entry());
+  if (header) return std::move(*header);
+  return ended_before(path);
 }
 
 Status ArtifactReader::Impl::read_data(std::uint64_t size,
@@ -166,9 +183,8 @@ Result<std::string> ArtifactReader::read_envelope() {
   UPD_TRY(impl_->enter(Stage::nothing));
   UPD_ASSIGN(std::string envelope, impl_->first_part());
   UPD_TRY(impl_->parser.open());
-  UPD_ASSIGN(const auto header, impl_->next_entry());
-  if (!header) return ended_before(kEnvelopePath);
-  impl_->created = header->mtime;
+  UPD_ASSIGN(const TarHeader header, impl_->expect_entry(kEnvelopePath));
+  impl_->created = header.mtime;
   impl_->stage = Stage::envelope;
   return envelope;
 }
@@ -176,23 +192,22 @@ Result<std::string> ArtifactReader::read_envelope() {
 Status ArtifactReader::read_manifest(const base::Digest& expected,
                                      const std::function<Status(std::string_view)>& sink) {
   UPD_TRY(impl_->enter(Stage::envelope));
-  UPD_ASSIGN(const auto header, impl_->next_entry());
-  if (!header) return ended_before(kManifestPath);
-  UPD_TRY(check_metadata_entry(*header, kManifestPath));
-  if (header->size > kMaxManifestBytes)
+  UPD_ASSIGN(const TarHeader header, impl_->expect_entry(kManifestPath));
+  UPD_TRY(check_metadata_entry(header, kManifestPath));
+  if (header.size > kMaxManifestBytes)
     return Error(Code::manifest_too_large, "the size of the manifest")
         .expected(std::to_string(kMaxManifestBytes) + " bytes at most")
-        .got(std::to_string(header->size));
-  if (header->mtime != impl_->created)
+        .got(std::to_string(header.size));
+  if (header.mtime != impl_->created)
     return Error(Code::header_unsupported, "the manifest's mtime is not the envelope's")
         .expected(std::to_string(impl_->created))
-        .got(std::to_string(header->mtime));
+        .got(std::to_string(header.mtime));
   base::Sha256 hash;
   const auto take = [&](Bytes bytes) {
     hash.update(bytes);
     return sink({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   };
-  UPD_TRY(impl_->read_data(header->size, take));
+  UPD_TRY(impl_->read_data(header.size, take));
   const base::Digest got = hash.finish();
   if (got != expected)
     return Error(Code::manifest_digest, "the manifest is not the one that was signed")
@@ -210,10 +225,9 @@ Status ArtifactReader::read_entries(const EntryTable& table, EntrySink& sink,
     if (on_progress) on_progress(impl_->progress);
   };
   for (std::size_t index = 0; index < table.size(); ++index) {
-    UPD_ASSIGN(const auto header, impl_->next_entry());
     const EntryView entry = table.at(index);
-    if (!header) return ended_before(entry.path);
-    UPD_TRY(check_entry(*header, table, index));
+    UPD_ASSIGN(const TarHeader header, impl_->expect_entry(entry.path));
+    UPD_TRY(check_entry(header, table, index));
     UPD_TRY(impl_->deliver(entry, sink, report));
     ++impl_->progress.entries;
     report();
@@ -221,6 +235,10 @@ Status ArtifactReader::read_entries(const EntryTable& table, EntrySink& sink,
   UPD_TRY(impl_->finish(table));
   impl_->stage = Stage::entries;
   return base::ok();
+}
+
+bool ArtifactReader::ended_too_early() const {
+  return impl_->ended_too_early;
 }
 
 base::Digest ArtifactReader::file_digest() const {

@@ -63,6 +63,9 @@ class ArtifactReader {
   // All others, then the end of the archive and of the file: nothing may follow.
   base::Status read_entries(const EntryTable& table, EntrySink& sink,
                             const std::function<void(const ReadProgress&)>& on_progress);
+  // After a refusal: nothing was wrong with the bytes but that they ended. Of a download whose
+  // length nobody had announced it means that it may have been cut.
+  bool ended_too_early() const;
   // SHA-256 of all compressed bytes; valid after read_entries() succeeded.
   base::Digest file_digest() const;
 

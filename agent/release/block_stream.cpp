@@ -86,6 +86,7 @@ Status BlockStream::fill(Block& block, Decompressor& decompressor) {
     }
     if (source_ended_ && step.consumed == 0 && step.produced == 0) {
       ended_ = true;
+      came_to_the_end_.store(true);
       return decompressor.finish();
     }
   }

@@ -34,6 +34,8 @@ class BlockStream {
   base::Result<const Block*> next();
 
   std::uint64_t compressed_bytes() const { return compressed_bytes_.load(); }
+  // Once next() has failed: the bytes themselves were sound up to the end of the source.
+  bool came_to_the_end() const { return came_to_the_end_.load(); }
   // Of all compressed bytes; valid once next() has returned null.
   const base::Digest& file_digest() const { return file_digest_; }
 
@@ -50,6 +52,7 @@ class BlockStream {
   base::UniqueFd stop_event_;
   BlockQueue queue_;
   std::atomic<std::uint64_t> compressed_bytes_ = 0;
+  std::atomic<bool> came_to_the_end_ = false;
   base::Digest file_digest_;
 
   // the thread's own

@@ -167,7 +167,7 @@ base::Status EntryTable::check_twins() const {
 base::Status EntryTable::check_links() const {
   LinkWalk walk(*this);
   for (std::size_t row = 0; row < rows_.size(); ++row) {
-    if (rows_[row].type != EntryType::symlink) continue;
+    if (at(row).type != EntryType::symlink) continue;
     UPD_TRY(walk.follow(at(row)));
   }
   return ok();

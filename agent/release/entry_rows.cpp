@@ -52,7 +52,7 @@ std::string key_names() {
 }  // namespace
 
 std::string EntryRows::place() const {
-  std::string out = "entries[" + std::to_string(table_.size()) + ']';
+  std::string out = "entries[" + std::to_string(count_) + ']';
   if (column_ != kColumns) (out += '.') += kRowKeys[column_].name;
   return out;
 }
@@ -68,7 +68,7 @@ Error EntryRows::wrong_type(std::string_view got) const {
 
 Status EntryRows::begin_row() {
   if (open_) return wrong_type("an object");
-  if (table_.size() >= kMaxEntries)
+  if (count_ >= kMaxEntries)
     return Error(Code::manifest_too_large, "too many entries")
         .expected("at most " + std::to_string(kMaxEntries))
         .got("more");
@@ -111,8 +111,9 @@ Status EntryRows::number(std::int64_t value) {
 Status EntryRows::end_row() {
   const auto entry = view();
   if (!entry) return entry.error();
-  if (auto added = table_.add(*entry); !added)
-    return Error(std::move(added).error()).with_context(place());
+  if (auto taken = take_(*entry); !taken)
+    return Error(std::move(taken).error()).with_context(place());
+  ++count_;
   open_ = false;
   return ok();
 }

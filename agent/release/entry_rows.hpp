@@ -1,5 +1,5 @@
 // One object of the manifest's `entries` after the other, from the events of a JSON reader straight
-// into the table.
+// into the table, or to whoever visits them.
 #pragma once
 
 #include <array>
@@ -14,7 +14,8 @@ namespace updagent::release {
 
 class EntryRows {
  public:
-  explicit EntryRows(EntryTable& table) : table_(table) {}
+  // `take` outlives the rows.
+  explicit EntryRows(const EntryVisitor& take) : take_(take) {}
 
   bool row_is_open() const { return open_; }
   // "entries[17]", with ".mode" while that key's value is awaited.
@@ -41,7 +42,8 @@ class EntryRows {
   base::Result<EntryView> view() const;
   bool seen(Column column) const { return (seen_ & (1U << column)) != 0; }
 
-  EntryTable& table_;
+  const EntryVisitor& take_;
+  std::size_t count_ = 0;  // of the rows before this one
   bool open_ = false;
   std::uint8_t seen_ = 0;     // a bit for each column
   Column column_ = kColumns;  // whose value is awaited

@@ -21,10 +21,19 @@ bool is_control(char c) {
   return static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
 }
 
+// C1, U+0080 to U+009F: a terminal may take U+009B for the start of an escape sequence.
+bool has_c1_control(std::string_view text) {
+  const auto byte = [&](std::size_t at) { return static_cast<unsigned char>(text[at]); };
+  for (std::size_t i = 0; i + 1 < text.size(); ++i)
+    if (byte(i) == 0xC2 && byte(i + 1) < 0xA0) return true;
+  return false;
+}
+
 // What a terminal, a log line or a JSON string would show as something else.
 std::string_view text_problem(std::string_view text) {
   if (std::any_of(text.begin(), text.end(), is_control)) return "a control byte";
   if (!base::is_valid_utf8(text)) return "bytes that are not UTF-8";
+  if (has_c1_control(text)) return "a control character";
   return {};
 }
 

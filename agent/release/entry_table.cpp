@@ -23,6 +23,10 @@ Status check_room(const EntryTable& table, const EntryView& entry) {
     return Error(Code::manifest_too_large, "the files are too large together")
         .expected("at most 2^53 bytes")
         .got("more with " + in_quotes(entry.path) + " of " + std::to_string(entry.size) + " bytes");
+  if (entry.path.size() + entry.link_target.size() > kMaxNameBytes - table.name_bytes())
+    return Error(Code::manifest_too_large, "the paths and link targets are too long together")
+        .expected("at most " + std::to_string(kMaxNameBytes) + " bytes")
+        .got("more with " + in_quotes(entry.path));
   return ok();
 }
 
@@ -110,22 +114,21 @@ std::string_view entry_type_name(EntryType type) {
 
 EntryView EntryTable::at(std::size_t index) const {
   const Row& row = rows_[index];
-  const std::string_view text = text_;
-  return {.path = text.substr(row.path_at, row.path_length),
-          .type = row.type,
-          .mode = row.mode,
+  const std::string_view name =
+      names_.at(row.name_at, std::size_t{row.path_length} + row.target_length);
+  return {.path = name.substr(0, row.path_length),
+          .type = static_cast<EntryType>(row.type),
+          .mode = static_cast<std::uint16_t>(row.mode),
           .size = row.size,
-          .mtime = row.mtime,
+          .mtime = static_cast<std::int64_t>(row.mtime),
           .sha256 = row.sha256,
-          .link_target = text.substr(row.target_at, row.target_length)};
+          .link_target = name.substr(row.path_length)};
 }
 
 std::optional<std::size_t> EntryTable::find(std::string_view path) const {
-  const std::string_view text = text_;
-  const auto path_of = [&](const Row& row) { return text.substr(row.path_at, row.path_length); };
   const auto found = std::lower_bound(
       rows_.begin(), rows_.end(), path,
-      [&](const Row& row, std::string_view wanted) { return path_of(row) < wanted; });
+      [this](const Row& row, std::string_view wanted) { return path_of(row) < wanted; });
   if (found == rows_.end() || path_of(*found) != path) return std::nullopt;
   return static_cast<std::size_t>(found - rows_.begin());
 }
@@ -137,21 +140,28 @@ base::Status EntryTable::add(const EntryView& entry) {
   UPD_TRY(check_attributes(entry));
   UPD_TRY(check_parent(*this, entry.path));
   UPD_TRY(check_target(*this, entry));
-  // 262,144 entries with the longest paths and targets are 2.1 GB of text: the offsets fit 32 bits.
-  const auto path_at = static_cast<std::uint32_t>(text_.size());
-  const auto target_at = static_cast<std::uint32_t>(path_at + entry.path.size());
-  text_.append(entry.path).append(entry.link_target);
-  rows_.push_back({.path_at = path_at,
-                   .target_at = target_at,
-                   .path_length = static_cast<std::uint16_t>(entry.path.size()),
-                   .target_length = static_cast<std::uint16_t>(entry.link_target.size()),
-                   .mode = entry.mode,
-                   .type = entry.type,
-                   .size = entry.size,
-                   .mtime = entry.mtime,
-                   .sha256 = entry.sha256});
+  // All of them were checked to be below these masks, which are those of the fields.
+  Row row{};
+  row.size = entry.size & ((1ULL << 54) - 1);
+  row.mode = entry.mode & 0777ULL;
+  row.mtime = static_cast<std::uint64_t>(entry.mtime) & ((1ULL << 33) - 1);
+  row.path_length = entry.path.size() & 0xFFFULL;
+  row.target_length = entry.link_target.size() & 0xFFFULL;
+  row.type = static_cast<std::uint64_t>(entry.type) & 3ULL;
+  row.name_at = names_.add(entry.path, entry.link_target);
+  row.sha256 = entry.sha256;
+  rows_.push_back(row);
   total_file_bytes_ += entry.size;
+  name_bytes_ += entry.path.size() + entry.link_target.size();
   return ok();
+}
+
+// A deque's blocks have 512 bytes, and a pointer and malloc's own word beside each.
+std::size_t EntryTable::memory_bytes() const {
+  constexpr std::size_t kBlock = 512;
+  constexpr std::size_t kRowsOfBlock = kBlock / sizeof(Row);
+  const std::size_t blocks = rows_.size() / kRowsOfBlock + 1;
+  return blocks * (kBlock + 2 * sizeof(void*)) + names_.memory_bytes();
 }
 
 }  // namespace updagent::release

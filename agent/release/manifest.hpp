@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <optional>
 #include <string>
@@ -15,6 +16,7 @@
 #include "agent/base/digest.hpp"
 #include "agent/base/error.hpp"
 #include "agent/release/semver.hpp"
+#include "agent/release/text_arena.hpp"
 
 namespace updagent::release {
 
@@ -34,7 +36,9 @@ inline constexpr std::size_t kMaxDescriptionBytes = 1024 * 1024;
 inline constexpr std::int64_t kMaxTime =
     077777777777;  // 2242: what 11 octal digits of a ustar header hold
 inline constexpr std::uint64_t kMaxTotalBytes =
-    1ULL << 53;                          // of all files: an exact JSON number everywhere
+    1ULL << 53;  // of all files: an exact JSON number everywhere
+// Paths and link targets of all entries: what bounds the table when names are long.
+inline constexpr std::uint64_t kMaxNameBytes = 32ULL * 1024 * 1024;
 inline constexpr int kMaxLinkHops = 40;  // MAXSYMLINKS of the kernel
 // Path components looked at while all links are followed: 64 for each possible entry.
 inline constexpr std::size_t kMaxLinkSteps = 64 * kMaxEntries;
@@ -60,13 +64,15 @@ struct EntryView {
       link_target;  // symlink: as in symlink(2); hardlink: path of an earlier file entry
 };
 
-// Compact (about 80 bytes and the path per entry), in the order of the archive: strictly ascending
-// byte order of the paths, so duplicates can't be said and find() is a binary search.
+// Compact (60 bytes and the path per entry; it grows without a copy), in the order of the archive:
+// strictly ascending byte order of the paths, so duplicates can't be said and find() is a binary
+// search.
 class EntryTable {
  public:
   std::size_t size() const { return rows_.size(); }
   EntryView at(std::size_t index) const;
   std::optional<std::size_t> find(std::string_view path) const;
+  const base::Digest& sha256_of(std::size_t index) const { return rows_[index].sha256; }
   // The rules of docs/artifact.md, "Entries": order, portable names, parents listed before their
   // children, hard links to earlier files, symlinks that stay in the tree as they are spelt.
   // No partial effect on error.
@@ -78,23 +84,26 @@ class EntryTable {
   // add.
   base::Status check_twins() const;
   std::uint64_t total_file_bytes() const { return total_file_bytes_; }
-  std::size_t memory_bytes() const { return rows_.capacity() * sizeof(Row) + text_.capacity(); }
+  std::uint64_t name_bytes() const { return name_bytes_; }
+  std::size_t memory_bytes() const;
 
  private:
   struct Row {
-    std::uint32_t path_at;
-    std::uint32_t target_at;
-    std::uint16_t path_length;
-    std::uint16_t target_length;
-    std::uint16_t mode;
-    EntryType type;
-    std::uint64_t size;
-    std::int64_t mtime;
+    std::uint64_t size : 54;  // kMaxTotalBytes
+    std::uint64_t mode : 9;
+    std::uint64_t mtime : 33;  // kMaxTime
+    std::uint64_t path_length : 12;
+    std::uint64_t target_length : 12;
+    std::uint64_t type : 2;
+    std::uint32_t name_at;  // the path, then the target
     base::Digest sha256;
   };
-  std::vector<Row> rows_;
-  std::string text_;  // paths and targets, one after the other
+  std::string_view path_of(const Row& row) const { return names_.at(row.name_at, row.path_length); }
+
+  std::deque<Row> rows_;  // in blocks: a vector holds three times its size while it grows
+  TextArena names_;
   std::uint64_t total_file_bytes_ = 0;
+  std::uint64_t name_bytes_ = 0;
 };
 
 struct Command {
@@ -154,6 +163,12 @@ struct Manifest {
 // Reads the whole source as a stream; memory is the table's. Code::manifest_invalid names the rule,
 // Code::manifest_too_large the bound, Code::strategy_unsupported a strategy that is not "files".
 base::Result<Manifest> parse_manifest(base::ByteSource& source);
+
+// The same without the table: `entries` stays empty, memory is that of one row. For a release whose
+// manifest was checked as a whole when it was installed. Each entry is handed to `visit`, if there
+// is one: checked alone (path, mode, time, size), not against the others; its error ends it all.
+using EntryVisitor = std::function<base::Status(const EntryView& entry)>;
+base::Result<Manifest> parse_description(base::ByteSource& source, const EntryVisitor& visit = {});
 
 // The canonical bytes: depends on the value alone. `sink` gets pieces of at most 64 KiB.
 base::Status write_manifest(const Manifest& manifest,

@@ -10,6 +10,7 @@
 #include "agent/release/byte_feed.hpp"
 #include "agent/release/describe.hpp"
 #include "agent/release/entry_rows.hpp"
+#include "agent/release/entry_rules.hpp"
 #include "agent/release/fields.hpp"
 #include "agent/release/manifest.hpp"
 #include "agent/release/manifest_json.hpp"
@@ -113,7 +114,7 @@ class Tree {
 // functions return false to stop, as the library asks; the error says why.
 class ManifestEvents : public nlohmann::json_sax<Json> {
  public:
-  ManifestEvents(EntryTable& table, const ByteFeed& feed) : rows_(table), feed_(feed) {}
+  ManifestEvents(const EntryVisitor& take, const ByteFeed& feed) : rows_(take), feed_(feed) {}
 
   bool null() override { return value(nullptr); }
   bool boolean(bool flag) override { return value(flag); }
@@ -223,10 +224,10 @@ class ManifestEvents : public nlohmann::json_sax<Json> {
   std::optional<Error> error_;
 };
 
-// The description's tree, with the entries in `table`.
-base::Result<Json> read_json(base::ByteSource& source, EntryTable& table) {
+// The description's tree; each entry goes to `take`.
+base::Result<Json> read_json(base::ByteSource& source, const EntryVisitor& take) {
   ByteFeed feed(source);
-  ManifestEvents events(table, feed);
+  ManifestEvents events(take, feed);
   try {
     Json::sax_parse(ByteFeed::Iterator(feed), ByteFeed::Iterator(), &events);
   } catch (const std::exception& problem) {
@@ -239,22 +240,39 @@ base::Result<Json> read_json(base::ByteSource& source, EntryTable& table) {
   return events.tree().root();
 }
 
-base::Result<Manifest> parse(base::ByteSource& source) {
+base::Result<Manifest> parse(base::ByteSource& source, const EntryVisitor& take) {
+  UPD_ASSIGN(const Json root, read_json(source, take));
+  return description_from_json(root);
+}
+
+base::Result<Manifest> parse_with_table(base::ByteSource& source) {
   EntryTable table;
-  UPD_ASSIGN(const Json root, read_json(source, table));
-  UPD_ASSIGN(Manifest manifest, description_from_json(root));
+  UPD_ASSIGN(Manifest manifest,
+             parse(source, [&table](const EntryView& entry) { return table.add(entry); }));
   UPD_TRY(table.check_links());
   UPD_TRY(table.check_twins());
   manifest.entries = std::move(table);
   return manifest;
 }
 
+base::Result<Manifest> named(base::Result<Manifest> manifest) {
+  if (manifest) return manifest;
+  return Error(std::move(manifest).error()).with_context("manifest");
+}
+
 }  // namespace
 
 base::Result<Manifest> parse_manifest(base::ByteSource& source) {
-  auto manifest = parse(source);
-  if (manifest) return manifest;
-  return Error(std::move(manifest).error()).with_context("manifest");
+  return named(parse_with_table(source));
+}
+
+base::Result<Manifest> parse_description(base::ByteSource& source, const EntryVisitor& visit) {
+  return named(parse(source, [&visit](const EntryView& entry) -> Status {
+    if (!visit) return ok();
+    UPD_TRY(check_path(entry.path));
+    UPD_TRY(check_attributes(entry));
+    return visit(entry);
+  }));
 }
 
 }  // namespace updagent::release

@@ -2,6 +2,8 @@
 // for the archive, because the manifest stands before the contents.
 #include "agent/release/pack.hpp"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <span>
 
@@ -12,6 +14,7 @@
 #include "agent/release/pack_description.hpp"
 #include "agent/release/pack_files.hpp"
 #include "agent/release/pack_input.hpp"
+#include "agent/release/pack_keys.hpp"
 #include "agent/release/source_info.hpp"
 #include "agent/release/tar_writer.hpp"
 
@@ -24,6 +27,7 @@ using base::Status;
 using Bytes = std::span<const std::uint8_t>;
 
 constexpr std::size_t kReadBytes = 128 * 1024;
+constexpr std::string_view kKeyNote = "this is a private key, and every node will get it";
 
 base::Result<Compression> compression_of(const std::string& output) {
   if (output.ends_with(".tar.gz") || output.ends_with(".tgz")) return Compression::gzip;
@@ -53,7 +57,10 @@ Error with_way_out(Error error) {
 class Packer {
  public:
   Packer(const PackRequest& request, Compression compression, std::unique_ptr<PackInput> input)
-      : request_(request), compression_(compression), input_(std::move(input)) {}
+      : request_(request),
+        compression_(compression),
+        input_(std::move(input)),
+        keys_(request.secrets) {}
 
   base::Result<PackResult> run() {
     UPD_ASSIGN(entries_, input_->gather(notes_));
@@ -64,6 +71,7 @@ class Packer {
     note_missing_programs(manifest_, notes_);
     UPD_TRY(describe_source());
     UPD_ASSIGN(Spool manifest, write_manifest_spool());
+    forget_table();
     UPD_ASSIGN(const std::string envelope,
                request_.make_envelope(manifest_.app, manifest_.version.text(), manifest_digest_));
     UPD_TRY(write_artifact(manifest, envelope));
@@ -76,7 +84,9 @@ class Packer {
     for (const InputEntry& entry : entries_) total_bytes_ += entry.size;
     if (!input_->directory().empty()) total_bytes_ *= 2;  // a directory's files are read twice
     contents_.reserve(entries_.size());
-    for (const InputEntry& entry : entries_) {
+    // what is in the table is not held twice
+    for (; !entries_.empty(); entries_.pop_front()) {
+      const InputEntry entry = entries_.front();
       EntryView view{.path = entry.path,
                      .type = entry.type,
                      .mode = entry.mode,
@@ -86,13 +96,14 @@ class Packer {
                      .link_target = entry.link_target};
       if (entry.type == EntryType::file) {
         UPD_ASSIGN(view.sha256, digest_of(entry));
+        if (keys_.contains(view.sha256)) return is_the_private_key(entry.path);
       }
       if (auto added = manifest_.entries.add(view); !added)
         return with_way_out(std::move(added).error());
       contents_.push_back(entry.content);
       newest_ = std::max(newest_, entry.mtime);
+      input_->drop(entry);
     }
-    entries_ = {};  // the table has it all now
     if (auto links = manifest_.entries.check_links(); !links)
       return with_way_out(std::move(links).error());
     if (auto twins = manifest_.entries.check_twins(); !twins)
@@ -101,13 +112,24 @@ class Packer {
   }
 
   base::Result<base::Digest> digest_of(const InputEntry& entry) {
-    if (const auto known = input_->digest(entry)) return *known;
+    if (const auto known = input_->digest(entry)) {
+      UPD_ASSIGN(const auto source, input_->open(entry));
+      UPD_ASSIGN(const std::size_t count, source->read(std::span(buffer_).first(kKeyHeadBytes)));
+      note_key(entry, Bytes(buffer_).first(count));
+      return *known;
+    }
+    bool is_head = true;
     UPD_TRY(read_content(*input_, entry, buffer_, [&](Bytes bytes) {
+      if (std::exchange(is_head, false)) note_key(entry, bytes);
       sha256_.update(bytes);
       progress(bytes.size());
       return base::ok();
     }));
     return sha256_.finish();
+  }
+
+  void note_key(const InputEntry& entry, Bytes head) {
+    if (begins_with_private_key(head)) notes_.add(kKeyNote, entry.path);
   }
 
   // --- where it comes from ---
@@ -163,6 +185,14 @@ class Packer {
     return spool;
   }
 
+  // The spooled manifest says the same; a compressor wants the memory.
+  void forget_table() {
+    entry_count_ = manifest_.entries.size();
+    content_bytes_ = manifest_.entries.total_file_bytes();
+    manifest_.entries = EntryTable();
+    ::malloc_trim(0);
+  }
+
   Status write_artifact(const Spool& manifest, const std::string& envelope) {
     UPD_ASSIGN(OutputFile out, OutputFile::create(request_.output));
     UPD_ASSIGN(const auto compressor,
@@ -171,7 +201,7 @@ class Packer {
     UPD_TRY(write_envelope_member(*compressor, envelope, manifest_.created));
     TarWriter tar([&](Bytes bytes) { return compressor->write(bytes); });
     UPD_TRY(write_manifest_entry(tar, manifest));
-    for (std::size_t i = 0; i < manifest_.entries.size(); ++i) UPD_TRY(write_entry(tar, i));
+    UPD_TRY(write_entries(tar, manifest));
     UPD_TRY(tar.finish());
     UPD_TRY(compressor->end_member());
     UPD_ASSIGN(file_digest_, out.commit());
@@ -195,14 +225,24 @@ class Packer {
     }
   }
 
-  Status write_entry(TarWriter& tar, std::size_t index) {
-    const EntryView view = manifest_.entries.at(index);
+  Status write_entries(TarWriter& tar, const Spool& manifest) {
+    Spool::Part again(manifest, 0, manifest.size());
+    Status written = base::ok();  // without what a reader of manifests would add to its errors
+    std::size_t index = 0;
+    const auto read = parse_description(again, [&](const EntryView& view) {
+      written = write_entry(tar, view, contents_[index++]);
+      return written;
+    });
+    return written && !read ? Status(read.error()) : written;
+  }
+
+  Status write_entry(TarWriter& tar, const EntryView& view, std::uint32_t content) {
     UPD_TRY(tar.begin(view));
-    if (view.type == EntryType::file) UPD_TRY(write_content(tar, view, contents_[index]));
+    if (view.type == EntryType::file) UPD_TRY(write_content(tar, view, content));
     return tar.end();
   }
 
-  Status write_content(TarWriter& tar, const EntryView& view, std::uint64_t content) {
+  Status write_content(TarWriter& tar, const EntryView& view, std::uint32_t content) {
     InputEntry entry;
     entry.path = view.path;
     entry.mode = view.mode;
@@ -228,8 +268,8 @@ class Packer {
             .version = manifest_.version.text(),
             .manifest_digest = manifest_digest_,
             .file_digest = file_digest_,
-            .entries = manifest_.entries.size(),
-            .content_bytes = manifest_.entries.total_file_bytes(),
+            .entries = entry_count_,
+            .content_bytes = content_bytes_,
             .file_bytes = file_bytes_,
             .notes = notes_.lines()};
   }
@@ -238,8 +278,11 @@ class Packer {
   Compression compression_;
   std::unique_ptr<PackInput> input_;
   PackNotes notes_;
-  std::vector<InputEntry> entries_;      // until they are in the table
-  std::vector<std::uint64_t> contents_;  // of each entry, by the table's index
+  SigningKeys keys_;
+  InputEntries entries_;                 // until they are in the table
+  std::vector<std::uint32_t> contents_;  // of each entry, by the table's index
+  std::size_t entry_count_ = 0;
+  std::uint64_t content_bytes_ = 0;
   std::int64_t newest_ = 0;
   Manifest manifest_;
   base::Digest manifest_digest_;

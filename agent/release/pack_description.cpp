@@ -18,19 +18,19 @@ constexpr std::size_t kMaxPackageJsonBytes = 1024 * 1024;  // only read for a hi
 constexpr const char* kSpecName = "updagent.toml";
 constexpr const char* kNpmName = "package.json";
 
-const InputEntry* find(const std::vector<InputEntry>& entries, std::string_view path) {
+const InputEntry* find(const InputEntries& entries, std::string_view path) {
   const auto at = std::lower_bound(
       entries.begin(), entries.end(), path,
       [](const InputEntry& entry, std::string_view wanted) { return entry.path < wanted; });
   return at != entries.end() && at->path == path ? &*at : nullptr;
 }
 
-base::Result<std::string> read_small(PackInput& input, const std::vector<InputEntry>& entries,
+base::Result<std::string> read_small(PackInput& input, const InputEntries& entries,
                                      const InputEntry& named, std::size_t max_bytes) {
   const InputEntry* file = &named;
   if (named.type == EntryType::hardlink) file = find(entries, named.link_target);
   if (file == nullptr || file->type != EntryType::file || file->size > max_bytes)
-    return Error(Code::usage, "cannot use '" + named.path + "' of the input")
+    return Error(Code::usage, "cannot use '" + std::string(named.path) + "' of the input")
         .expected("a file of at most " + std::to_string(max_bytes) + " bytes")
         .got(file != nullptr && file->type == EntryType::file
                  ? std::to_string(file->size) + " bytes"
@@ -114,7 +114,7 @@ void note_missing_programs(const Manifest& manifest, PackNotes& notes) {
 }
 
 base::Result<Manifest> describe_release(const PackRequest& request, PackInput& input,
-                                        const std::vector<InputEntry>& entries) {
+                                        const InputEntries& entries) {
   std::string toml;
   std::string name = kSpecName;
   if (request.spec_path) {

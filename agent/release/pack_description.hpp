@@ -13,7 +13,7 @@ namespace updagent::release {
 // `entries` as gathered from `input`. The manifest lacks created, source, builder and entries.
 // Code::usage with the options to add when app or version are said nowhere.
 base::Result<Manifest> describe_release(const PackRequest& request, PackInput& input,
-                                        const std::vector<InputEntry>& entries);
+                                        const InputEntries& entries);
 
 // Hooks and probes whose program is not in the tree or not executable: they would fail on the node.
 void note_missing_programs(const Manifest& manifest, PackNotes& notes);

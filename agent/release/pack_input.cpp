@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <unordered_map>
 
 #include "agent/base/text.hpp"
 #include "agent/release/describe.hpp"
@@ -30,7 +29,7 @@ bool by_path(const InputEntry& a, const InputEntry& b) {
 // Directories that entries lie in without being listed, each with the newest time of what it holds:
 // the value depends on the content, not on when it was packed.
 base::Result<std::map<std::string, std::int64_t, std::less<>>> missing_parents(
-    const std::vector<InputEntry>& sorted) {
+    const InputEntries& sorted) {
   const auto is_listed = [&](std::string_view path) {
     const auto found = std::lower_bound(
         sorted.begin(), sorted.end(), path,
@@ -53,16 +52,22 @@ base::Result<std::map<std::string, std::int64_t, std::less<>>> missing_parents(
 }
 
 // The first name in the order is the file, the others link to it.
-void link_shared_inodes(std::vector<InputEntry>& sorted) {
-  std::unordered_map<std::uint64_t, std::size_t> first_of;
-  for (std::size_t i = 0; i < sorted.size(); ++i) {
+void link_shared_inodes(InputEntries& sorted, TextArena& texts) {
+  std::uint32_t highest = 0;
+  for (const InputEntry& entry : sorted) highest = std::max(highest, entry.inode);
+  constexpr std::uint32_t kNone = ~0U;
+  std::vector<std::uint32_t> first_of(std::size_t{highest} + 1, kNone);
+  for (std::uint32_t i = 0; i < sorted.size(); ++i) {
     InputEntry& entry = sorted[i];
     if (entry.type != EntryType::file || entry.inode == 0) continue;
-    const auto [at, is_first] = first_of.try_emplace(entry.inode, i);
-    if (is_first) continue;
-    const InputEntry& file = sorted[at->second];
+    if (first_of[entry.inode] == kNone) {
+      first_of[entry.inode] = i;
+      continue;
+    }
+    const InputEntry& file = sorted[first_of[entry.inode]];
     entry.type = EntryType::hardlink;
     entry.link_target = file.path;
+    texts.hold(file.path_at);  // for good
     entry.mode = file.mode;
     entry.mtime = file.mtime;
     entry.size = 0;
@@ -195,7 +200,7 @@ Error changed_while_packed(std::string_view path) {
       .hint("stop what writes there and pack again");
 }
 
-Status finish_entries(std::vector<InputEntry>& entries) {
+Status finish_entries(InputEntries& entries, TextArena& texts) {
   std::sort(entries.begin(), entries.end(), by_path);
   for (const InputEntry& entry : entries)
     if (is_reserved(entry.path))
@@ -206,13 +211,13 @@ Status finish_entries(std::vector<InputEntry>& entries) {
   UPD_ASSIGN(const auto missing, missing_parents(entries));
   for (const auto& [path, mtime] : missing) {
     InputEntry& made = entries.emplace_back();
-    made.path = path;
+    made.set_path(texts, path);
     made.type = EntryType::directory;
     made.mode = normal_mode(EntryType::directory, 0);
     made.mtime = mtime;
   }
   if (!missing.empty()) std::sort(entries.begin(), entries.end(), by_path);
-  link_shared_inodes(entries);
+  link_shared_inodes(entries, texts);
   return base::ok();
 }
 

@@ -6,6 +6,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -21,16 +22,24 @@
 
 namespace updagent::release {
 
+// 64 bytes: there may be 262,144 of them. The input owns the texts.
 struct InputEntry {
-  std::string path;
-  std::string link_target;  // symlink: as in readlink(2); hardlink: path of the earlier file entry
-  EntryType type = EntryType::file;
-  std::uint16_t mode = 0;
-  std::uint64_t size = 0;  // of a file
+  std::string_view path;
+  std::string_view link_target;  // symlink: as in readlink(2); hardlink: path of an earlier file
+  std::uint64_t size = 0;        // of a file
   std::int64_t mtime = 0;
-  std::uint64_t inode = 0;    // files with the same number (not 0) are one file under several names
-  std::uint64_t content = 0;  // the input's own number for a file's bytes
+  std::uint32_t inode = 0;    // files with the same number (not 0) are one file under several names
+  std::uint32_t content = 0;  // the input's own number for a file's bytes
+  std::uint32_t path_at = 0;  // in the input's texts
+  std::uint16_t mode = 0;
+  EntryType type = EntryType::file;
+
+  void set_path(TextArena& texts, std::string_view text) {
+    path_at = texts.add(text);
+    path = texts.at(path_at, text.size());
+  }
 };
+using InputEntries = std::deque<InputEntry>;  // grows, and shrinks from its front, without a copy
 
 // Collects what was left out or changed: one line a kind, however many paths it is about.
 class PackNotes {
@@ -65,7 +74,9 @@ class PackInput {
  public:
   virtual ~PackInput() = default;
   // Everything, in the order of the manifest. Once.
-  virtual base::Result<std::vector<InputEntry>> gather(PackNotes& notes) = 0;
+  virtual base::Result<InputEntries> gather(PackNotes& notes) = 0;
+  // The entry's texts are not needed any more.
+  void drop(const InputEntry& entry) { texts_.drop(entry.path_at); }
   // A file's bytes from the start. An error when it is not what gather() saw.
   virtual base::Result<std::unique_ptr<base::ByteSource>> open(const InputEntry& entry) = 0;
   // What gather() has hashed already.
@@ -74,6 +85,10 @@ class PackInput {
   virtual std::string directory() const { return ""; }
   // The commit that a tarball of `git archive` (so GitHub's) names, "" otherwise.
   virtual std::string commit() const { return ""; }
+
+ protected:
+  TextArena texts_;    // paths
+  TextArena targets_;  // of links, for good
 };
 
 // Hands a file's bytes to `sink`, in pieces as `buffer` is large: exactly entry.size, or an error.
@@ -101,7 +116,7 @@ base::Error special_file(std::string_view path, mode_t mode);
 base::Error changed_while_packed(std::string_view path);
 
 // Sorts, adds the directories that are only implied, makes hard links of names that share an inode,
-// refuses what is reserved.
-base::Status finish_entries(std::vector<InputEntry>& entries);
+// refuses what is reserved. `texts` are those of the paths.
+base::Status finish_entries(InputEntries& entries, TextArena& texts);
 
 }  // namespace updagent::release

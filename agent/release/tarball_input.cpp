@@ -82,10 +82,10 @@ base::Result<std::string> clean_path(std::string_view raw) {
 }
 
 // The one top folder that everything lies in; "" if there is none.
-std::string common_top(const std::vector<InputEntry>& entries) {
+std::string common_top(const InputEntries& entries) {
   if (entries.empty()) return "";
-  const std::string& first = entries.front().path;
-  const std::string top = first.substr(0, first.find('/'));
+  const std::string_view first = entries.front().path;
+  const std::string top(first.substr(0, first.find('/')));
   if (top == kReservedFolder) return "";  // an artifact, which is refused later: keep its name
   const std::string inside = top + "/";
   bool holds_something = false;
@@ -103,13 +103,13 @@ class TarballInput final : public PackInput {
   TarballInput(std::string path, UniqueFd file, Spool spool)
       : path_(std::move(path)), file_(std::move(file)), spool_(std::move(spool)) {}
 
-  base::Result<std::vector<InputEntry>> gather(PackNotes& notes) override {
+  base::Result<InputEntries> gather(PackNotes& notes) override {
     notes_ = &notes;
     const PlainBytesLocale plain;
     UPD_TRY(read_archive());
     strip_top();
     UPD_TRY(settle_names());
-    UPD_TRY(finish_entries(entries_));
+    UPD_TRY(finish_entries(entries_, texts_));
     return std::move(entries_);
   }
 
@@ -160,10 +160,10 @@ class TarballInput final : public PackInput {
   Status take(archive_entry* found) {
     const char* raw = ::archive_entry_pathname(found);
     if (raw == nullptr) return damaged();
-    UPD_ASSIGN(std::string path, clean_path(raw));
+    UPD_ASSIGN(const std::string path, clean_path(raw));
     if (path.empty()) return base::ok();  // "./": the root is not an entry
     InputEntry entry;
-    entry.path = std::move(path);
+    entry.set_path(texts_, path);
     entry.mtime = normal_mtime(::archive_entry_mtime(found), entry.path, *notes_);
     UPD_TRY(take_kind(found, entry));
     entry.mode = normal_mode(entry.type, ::archive_entry_perm(found));
@@ -174,7 +174,8 @@ class TarballInput final : public PackInput {
 
   Status take_kind(archive_entry* found, InputEntry& entry) {
     if (const char* target = ::archive_entry_hardlink(found); target != nullptr) {
-      UPD_ASSIGN(entry.link_target, clean_path(target));
+      UPD_ASSIGN(const std::string cleaned, clean_path(target));
+      entry.link_target = targets_.keep(cleaned);
       entry.type = EntryType::hardlink;
       return base::ok();
     }
@@ -186,7 +187,7 @@ class TarballInput final : public PackInput {
     if (kind == AE_IFLNK) {
       const char* target = ::archive_entry_symlink(found);
       entry.type = EntryType::symlink;
-      entry.link_target = target == nullptr ? "" : target;
+      entry.link_target = targets_.keep(target == nullptr ? "" : target);
       return base::ok();
     }
     if (kind != AE_IFREG) return special_file(entry.path, kind);
@@ -195,7 +196,7 @@ class TarballInput final : public PackInput {
     return spool_content(entry);
   }
 
-  void note_capabilities(archive_entry* found, const std::string& path) {
+  void note_capabilities(archive_entry* found, std::string_view path) {
     const char* name = nullptr;
     const void* value = nullptr;
     std::size_t size = 0;
@@ -219,7 +220,7 @@ class TarballInput final : public PackInput {
     content.size = spool_.size() - content.from;
     content.sha256 = sha256_.finish();
     entry.size = content.size;
-    entry.content = contents_.size();
+    entry.content = static_cast<std::uint32_t>(contents_.size());
     entry.inode = entry.content + 1;  // a hard link takes both over
     contents_.push_back(content);
     return base::ok();
@@ -231,10 +232,10 @@ class TarballInput final : public PackInput {
     notes_->add("stripped the common folder", top);
     std::erase_if(entries_, [&](const InputEntry& entry) { return entry.path == top; });
     for (InputEntry& entry : entries_) {
-      entry.path.erase(0, top.size() + 1);
+      entry.path.remove_prefix(top.size() + 1);
       // a link to anything else has no target in the tarball: settle_names() says so
       if (entry.type == EntryType::hardlink && entry.link_target.starts_with(top + '/'))
-        entry.link_target.erase(0, top.size() + 1);
+        entry.link_target.remove_prefix(top.size() + 1);
     }
   }
 
@@ -250,21 +251,23 @@ class TarballInput final : public PackInput {
     // in the tarball's order: a target is settled before its links
     for (std::uint32_t i = 0; i < entries_.size(); ++i)
       if (entries_[i].type == EntryType::hardlink) UPD_TRY(settle_link(i, order));
-    std::vector<InputEntry> kept;
-    for (std::size_t i = 0; i < order.size(); ++i) {
-      InputEntry& entry = entries_[order[i]];
-      if (i + 1 < order.size() && entries_[order[i + 1]].path == entry.path)
-        notes_->add("took the last of the entries with the same name", entry.path);
-      else
-        kept.push_back(std::move(entry));
+    std::vector<bool> replaced(entries_.size(), false);
+    for (std::size_t i = 0; i + 1 < order.size(); ++i) {
+      const InputEntry& entry = entries_[order[i]];
+      if (entries_[order[i + 1]].path != entry.path) continue;
+      notes_->add("took the last of the entries with the same name", entry.path);
+      replaced[order[i]] = true;
     }
-    entries_ = std::move(kept);
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < entries_.size(); ++i)
+      if (!replaced[i]) entries_[kept++] = entries_[i];
+    entries_.resize(kept);
     return base::ok();
   }
 
   // The newest entry of the target's name before `link`.
   const InputEntry* target_of(std::uint32_t link, const std::vector<std::uint32_t>& order) const {
-    const std::string& wanted = entries_[link].link_target;
+    const std::string_view wanted = entries_[link].link_target;
     const auto after = std::partition_point(order.begin(), order.end(), [&](std::uint32_t i) {
       const int compared = entries_[i].path.compare(wanted);
       return compared < 0 || (compared == 0 && i < link);
@@ -283,9 +286,10 @@ class TarballInput final : public PackInput {
           .expected(in_quotes(entry.link_target) + " as an earlier file of the tarball")
           .got(target == nullptr ? "no such entry" : "a directory")
           .hint("put both names into the tarball, or make it with 'tar --hard-dereference'");
-    std::string path = std::move(entry.path);
+    const InputEntry link_itself = entry;
     entry = *target;  // bytes and inode of a file; a link to a symlink is the same symlink again
-    entry.path = std::move(path);
+    entry.path = link_itself.path;
+    entry.path_at = link_itself.path_at;
     return base::ok();
   }
 
@@ -296,8 +300,8 @@ class TarballInput final : public PackInput {
   base::Sha256 sha256_;
   PackNotes* notes_ = nullptr;
   std::string commit_;
-  std::vector<Content> contents_;
-  std::vector<InputEntry> entries_;
+  std::deque<Content> contents_;
+  InputEntries entries_;
 };
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "agent/release/describe.hpp"
 #include "agent/release/pack_files.hpp"
 #include "agent/release/pack_input.hpp"
+#include "agent/release/pack_keys.hpp"
 
 namespace updagent::release {
 namespace {
@@ -52,17 +53,18 @@ class TreeInput final : public PackInput {
   TreeInput(std::string root_path, UniqueFd root, InputRules rules)
       : root_path_(std::move(root_path)), root_(std::move(root)), rules_(std::move(rules)) {}
 
-  base::Result<std::vector<InputEntry>> gather(PackNotes& notes) override {
+  base::Result<InputEntries> gather(PackNotes& notes) override {
     notes_ = &notes;
     UPD_TRY(walk(root_.get(), ""));
     inodes_.clear();
-    UPD_TRY(finish_entries(entries_));
+    UPD_TRY(finish_entries(entries_, texts_));
     return std::move(entries_);
   }
 
   base::Result<std::unique_ptr<base::ByteSource>> open(const InputEntry& entry) override {
     // O_NONBLOCK: a fifo that took the file's place must not hold us
-    UPD_ASSIGN(UniqueFd fd, base::open_beneath(root_.get(), entry.path, O_RDONLY | O_NONBLOCK));
+    std::string path(entry.path);
+    UPD_ASSIGN(UniqueFd fd, base::open_beneath(root_.get(), path, O_RDONLY | O_NONBLOCK));
     struct stat about{};
     if (::fstat(fd.get(), &about) != 0)
       return base::system_error(errno, "cannot stat " + in_quotes(entry.path));
@@ -71,7 +73,7 @@ class TreeInput final : public PackInput {
         normal_mtime(about.st_mtim.tv_sec, entry.path, unused) != entry.mtime)
       return changed_while_packed(entry.path);
     return std::unique_ptr<base::ByteSource>(
-        std::make_unique<FileBytes>(std::move(fd), entry.path));
+        std::make_unique<FileBytes>(std::move(fd), std::move(path)));
   }
 
   std::string directory() const override { return root_path_; }
@@ -102,7 +104,7 @@ class TreeInput final : public PackInput {
       return base::ok();
     }
     InputEntry entry;
-    entry.path = path;
+    entry.set_path(texts_, path);
     entry.mtime = normal_mtime(about.st_mtim.tv_sec, path, *notes_);
     if (S_ISREG(about.st_mode)) return take_file(directory_fd, name, about, std::move(entry));
     if (S_ISDIR(about.st_mode)) return take_directory(directory_fd, name, about, std::move(entry));
@@ -115,13 +117,14 @@ class TreeInput final : public PackInput {
     UPD_TRY(check_mode(entry.path, EntryType::file, about.st_mode, *notes_));
     const FileId id{about.st_dev, about.st_ino};
     if (std::find(rules_.secrets.begin(), rules_.secrets.end(), id) != rules_.secrets.end())
-      return Error(Code::usage, in_quotes(entry.path) + " is the private key")
-          .hint("move the key out of the directory that is packed: it would go to every node");
+      return is_the_private_key(entry.path);
     entry.type = EntryType::file;
     entry.mode = normal_mode(entry.type, about.st_mode);
     entry.size = static_cast<std::uint64_t>(about.st_size);
     if (about.st_nlink > 1)
-      entry.inode = inodes_.try_emplace({id.device, id.inode}, inodes_.size() + 1).first->second;
+      entry.inode =
+          inodes_.try_emplace({id.device, id.inode}, static_cast<std::uint32_t>(inodes_.size() + 1))
+              .first->second;
     if (entry.mode == normal_mode(entry.type, S_IXUSR) && has_capabilities(directory_fd, name))
       notes_->add(kCapabilitiesNote, entry.path);
     return add(std::move(entry));
@@ -132,7 +135,7 @@ class TreeInput final : public PackInput {
     UPD_TRY(check_mode(entry.path, EntryType::directory, about.st_mode, *notes_));
     entry.type = EntryType::directory;
     entry.mode = normal_mode(entry.type, about.st_mode);
-    const std::string path = entry.path;
+    const std::string path(entry.path);
     UPD_TRY(add(std::move(entry)));
     const UniqueFd below(
         ::openat(directory_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -145,7 +148,7 @@ class TreeInput final : public PackInput {
     if (!target) return changed_while_packed(entry.path);
     entry.type = EntryType::symlink;
     entry.mode = normal_mode(entry.type, 0);
-    entry.link_target = *target;
+    entry.link_target = targets_.keep(*target);
     return add(std::move(entry));
   }
 
@@ -165,8 +168,8 @@ class TreeInput final : public PackInput {
   UniqueFd root_;
   InputRules rules_;
   PackNotes* notes_ = nullptr;
-  std::map<std::pair<dev_t, ino_t>, std::uint64_t> inodes_;  // of files with several names
-  std::vector<InputEntry> entries_;
+  std::map<std::pair<dev_t, ino_t>, std::uint32_t> inodes_;  // of files with several names
+  InputEntries entries_;
 };
 
 }  // namespace

@@ -312,6 +312,8 @@ class Side(harness.Case):
         self.assertEqual((data / "pwd").read_text().strip(), str(node.root / "apps/demo/releases/1.0.0"))
         expected = "nobody" if os.getuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
         self.assertEqual((data / "user").read_text().split(), [expected, "NoNewPrivs:", "1"])
+        # the standard ones, and that of the listing itself: nothing of ours is open in a hook
+        self.assertLessEqual(set((data / "fds").read_text().split()), {"0", "1", "2", "3"})
         whole_log = node.run("--json", "log", "--limit", "0").out
         self.assertNotIn("hush", whole_log)
 

@@ -23,7 +23,10 @@ declare -A longest=([manifest]=16384 [dsse]=8192 [unpack]=32768)
 found=$binary.found
 mkdir -p "$found"
 corpus=$(mktemp -d)
-trap 'rm -rf "$corpus"' EXIT
+# what is unpacked goes into memory where there is room for it
+disk=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
+trap 'rm -rf "$corpus" "$disk"' EXIT
+export UPDAGENT_FUZZ_FOLDER=$disk/node
 
 # A run takes a millisecond: one of 20 s hangs, whatever else the machine does. The memory is that
 # of the sanitizer with its quarantine; a single allocation of more than the second is never right.

@@ -1,5 +1,7 @@
 // Feeds the artifact reader with anything. What must hold: no crash, no hang, no memory without
-// bound, and whatever reaches the sink is what the archive's own manifest says.
+// bound, and whatever reaches the sink is what the archive's own manifest says. What is accepted is
+// put on disk by the store itself (UPDAGENT_FUZZ_FOLDER, a folder in memory): nothing may appear
+// outside of its tree, and the tree must be what the manifest says.
 //
 // The first byte chooses: even, the rest is the artifact as a file; odd, the rest is the tar
 // archive and is compressed here (checksums of gzip and zstd would stop nearly every mutation).
@@ -7,12 +9,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <string_view>
 
 #include "agent/base/digest.hpp"
 #include "agent/release/artifact_reader.hpp"
 #include "agent/release/manifest.hpp"
+#include "agent/store/store.hpp"
 #include "tests/support/tar_builder.hpp"
 
 namespace updagent {
@@ -68,6 +73,67 @@ std::string manifest_of(std::string_view artifact) {
   return manifest;
 }
 
+// --- on disk ------------------------------------------------------------------------------------
+
+constexpr const char* kApp = "fuzz";
+// What a run may write: larger trees are the reader's business alone.
+constexpr std::uint64_t kMaxTreeBytes = 1024 * 1024;
+constexpr std::size_t kMaxTreeEntries = 256;
+
+std::filesystem::path folder() {
+  const char* given = std::getenv("UPDAGENT_FUZZ_FOLDER");
+  return given != nullptr ? given : std::filesystem::temp_directory_path() / "updagent-fuzz";
+}
+
+// Beside the app's folder lies one file: what leaves the tree by a link or by "..", lands near it.
+struct Node {
+  Node() : app(folder() / "apps" / kApp) {
+    std::filesystem::remove_all(folder());
+    std::filesystem::create_directories(app.parent_path());
+    std::ofstream(canary()) << "untouched";
+  }
+  std::filesystem::path canary() const { return folder() / "canary"; }
+  void check() const {
+    std::string content;
+    std::ifstream(canary()) >> content;
+    testing::must(content == "untouched");
+    const auto names = [](const std::filesystem::path& path) {
+      return std::distance(std::filesystem::directory_iterator(path),
+                           std::filesystem::directory_iterator());
+    };
+    testing::must(names(folder()) == 2 && names(app.parent_path()) == 1);
+  }
+  std::filesystem::path app;
+};
+
+void put_on_disk(std::string_view artifact, const std::string& text) {
+  static const Node kNode;
+  auto store = store::AppStore::open(kNode.app.string(), kApp, true);
+  testing::must(store.has_value());
+  release::MemorySource source(artifact);
+  release::ArtifactReader reader(source, nullptr);
+  const auto envelope = reader.read_envelope();
+  testing::must(envelope.has_value());
+  store::StagingOptions options;
+  options.throw_away = true;  // nothing is flushed, and the tree goes with the object
+  auto staging = store::Staging::begin(*store, base::sha256(text), *envelope, options);
+  testing::must(staging.has_value());
+  testing::must(
+      reader
+          .read_manifest(base::sha256(text),
+                         [&](std::string_view piece) { return (*staging)->manifest_bytes(piece); })
+          .has_value());
+  const auto manifest = (*staging)->parse_manifest();
+  testing::must(manifest.has_value());
+  const auto unpacked = reader.read_entries(manifest->entries, **staging, nullptr);
+  testing::must(unpacked.has_value());
+  testing::must((*staging)->finish(manifest->entries).has_value());
+  const auto report = store::verify_tree((*staging)->path(), *manifest, nullptr);
+  testing::must(report.has_value() && report->problems.empty());
+  staging->reset();
+  kNode.check();
+}
+
 void read(std::string_view artifact) {
   const std::string text = manifest_of(artifact);
   if (text.empty()) return;
@@ -81,8 +147,11 @@ void read(std::string_view artifact) {
       reader.read_manifest(base::sha256(text), [](std::string_view) { return base::ok(); });
   if (!again) return;
   CheckingSink sink;
-  if (reader.read_entries(manifest->entries, sink, nullptr))
-    testing::must(reader.file_digest() == base::sha256(artifact));
+  if (!reader.read_entries(manifest->entries, sink, nullptr)) return;
+  testing::must(reader.file_digest() == base::sha256(artifact));
+  if (manifest->entries.size() <= kMaxTreeEntries &&
+      manifest->entries.total_file_bytes() <= kMaxTreeBytes)
+    put_on_disk(artifact, text);
 }
 
 // Stored, not deflated: the time belongs to the reader. The envelope is cut off as its header says.

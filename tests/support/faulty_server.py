@@ -13,9 +13,12 @@ line, before the answer is sent. A step's fields, all optional:
   status         instead of 200 / 206
   reason_length  length of an error's body
   range          "honour" (default: with If-Range), "ignore" (200), "blind" (206 without looking at
-                 If-Range), "wrong_start", "wrong_total", "no_content_range", "short"
+                 If-Range), "wrong_start", "wrong_total", "no_content_range", "short", "pieces"
+                 (at most piece_length bytes at once, of a total that is not said: "a-b/*")
+  piece_length   of "pieces"
   cut            close after so many body bytes of this answer
   stall          stop sending after so many body bytes, keep the connection open
+  until_close    neither length nor chunks: closing the connection is the end
   chunked        no Content-Length; a cut leaves out the last chunk
   extra          so many bytes past the announced end (chunked: a longer body)
   endless        a chunked body without an end
@@ -95,7 +98,7 @@ class Server:
         chunked = step.get("chunked") or step.get("endless")
         if chunked:
             fields["Transfer-Encoding"] = "chunked"
-        else:
+        elif not step.get("until_close"):
             fields.setdefault("Content-Length", str(len(body)))
         lines = [f"HTTP/1.1 {status} Faulty"] + [f"{k}: {v}" for k, v in fields.items()]
         connection.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
@@ -117,7 +120,7 @@ class Server:
         if "stall" in step:
             connection.recv(1)  # until the client gives up
             return False
-        if "cut" in step and len(body) < len(whole) or step.get("extra"):
+        if "cut" in step and len(body) < len(whole) or step.get("extra") or step.get("until_close"):
             return False
         if chunked:
             connection.sendall(b"0\r\n\r\n")
@@ -141,6 +144,9 @@ def select(step, headers):
         return b"", 416, {"Content-Range": f"bytes */{len(file)}"}
     if mode == "no_content_range":
         return file[start:], 206, {}
+    if mode == "pieces":
+        body = file[start : start + step["piece_length"]]
+        return body, 206, {"Content-Range": f"bytes {start}-{start + len(body) - 1}/*"}
     shift = 1 if mode == "wrong_start" else 0
     total = len(file) + (7 if mode == "wrong_total" else 0)
     end = (start + len(file)) // 2 if mode == "short" else len(file) - 1

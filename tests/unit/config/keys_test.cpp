@@ -4,6 +4,7 @@
 #include <set>
 #include <sstream>
 
+#include "agent/trust/trust.hpp"
 #include "tests/unit/config/support.hpp"
 
 namespace updagent::config {
@@ -46,6 +47,21 @@ std::string as_file(const KeyInfo& key) {
   return key.path + " = " + key.default_value + "\n";
 }
 
+// The same file, its last line left out: that is the key's.
+std::string without_key(const KeyInfo& key) {
+  const std::string text = as_file(key);
+  return text.substr(0, text.rfind('\n', text.size() - 2) + 1);
+}
+
+// More signatures than an envelope can hold would refuse every release.
+TEST(Keys, The_highest_threshold_is_what_an_envelope_can_hold) {
+  const std::string type = "integer, 1 to " + std::to_string(trust::kMaxSignatures);
+  for (const KeyInfo& key : all_keys())
+    if (key.path == "trust.threshold") {
+      EXPECT_EQ(key.type, type);
+    }
+}
+
 TEST(Keys, Stand_in_the_documentation_word_for_word) {
   const std::string text = source_file("docs/configuration.md");
   std::set<std::string> documented;
@@ -81,8 +97,11 @@ TEST(Keys, Have_defaults_that_can_be_written) {
     const bool required =
         key.path == "notify.name" || key.path == "notify.webhook" || key.path == "notify.command";
     if (key.default_value.empty() || required) continue;
-    const auto settings = node.load_text(as_file(key));
-    EXPECT_TRUE(settings) << key.path << ": " << settings.error().line();
+    auto settings = node.load_text(as_file(key));
+    ASSERT_TRUE(settings) << key.path << ": " << settings.error().line();
+    const auto without = node.load_text(without_key(key));
+    ASSERT_TRUE(without) << key.path << ": " << without.error().line();
+    EXPECT_TRUE(*settings == *without) << key.path << " = " << key.default_value;
   }
 }
 

@@ -128,6 +128,60 @@ TEST_F(FaultyFetch, A_server_that_sends_less_of_a_range_than_asked_for_is_asked_
   EXPECT_EQ(asked(2, "range"), "bytes=60001-");
 }
 
+TEST_F(FaultyFetch, Parts_of_an_unknown_total_are_asked_for_until_there_are_no_more) {
+  const Json pieces =
+      step("a", {{"range", "pieces"}, {"piece_length", 30'000}, {"until_close", true}});
+  const Request wanted = scripted(step("a", {{"chunked", true}, {"cut", 10'000}}), pieces);
+  Fetched result;
+  EXPECT_TRUE(same_bytes(fetched(wanted, &result), content("a", kSize)));
+  EXPECT_TRUE(result.end_is_certain);
+  EXPECT_EQ(result.downloaded, kSize);
+  // 10,000 and three pieces, and a last question that 416 answers
+  EXPECT_EQ(requests().size(), 5U);
+  EXPECT_EQ(asked(4, "range"), "bytes=100000-");
+}
+
+TEST_F(FaultyFetch, A_part_of_an_unknown_total_that_is_cut_is_not_the_end) {
+  const Request wanted = scripted(
+      step("a", {{"chunked", true}, {"cut", 10'000}}),
+      step("a",
+           {{"range", "pieces"}, {"piece_length", kSize}, {"until_close", true}, {"cut", 20'000}}),
+      step());
+  EXPECT_TRUE(same_bytes(fetched(wanted), content("a", kSize)));
+  EXPECT_EQ(asked(2, "range"), "bytes=30000-");
+}
+
+TEST_F(FaultyFetch,
+       An_end_that_only_the_closed_connection_shows_is_uncertain_and_can_be_asked_for) {
+  const Request wanted = scripted(step("a", {{"until_close", true}, {"cut", 30'000}}), step());
+  const auto first = fetch(wanted);
+  ASSERT_TRUE(first) << first.error().line();
+  EXPECT_FALSE(first->end_is_certain);
+  EXPECT_EQ(first->bytes, 30'000U);
+  const base::Error cut =
+      cut_download(wanted.url, base::Error(base::Code::artifact_damaged, "the file is cut short"));
+  EXPECT_EQ(cut.code(), base::Code::fetch_failed);
+}
+
+TEST_F(FaultyFetch, What_an_uncertain_end_left_is_gone_on_with_by_the_next_run) {
+  const Request wanted = scripted(step("a", {{"until_close", true}, {"cut", 30'000}}), step());
+  ASSERT_TRUE(fetch(wanted).has_value());
+  Fetched second;
+  EXPECT_TRUE(same_bytes(fetched(wanted, &second), content("a", kSize)));
+  EXPECT_EQ(asked(1, "range"), "bytes=30000-");
+  EXPECT_TRUE(second.end_is_certain);
+  EXPECT_EQ(second.downloaded, kSize - 30'000);
+}
+
+TEST_F(FaultyFetch, An_uncertain_end_that_was_right_is_confirmed_by_416) {
+  const Request wanted = scripted(step("a", {{"until_close", true}}));
+  ASSERT_TRUE(fetch(wanted).has_value());
+  Fetched second;
+  EXPECT_TRUE(same_bytes(fetched(wanted, &second), content("a", kSize)));
+  EXPECT_TRUE(second.end_is_certain);
+  EXPECT_EQ(second.downloaded, 0U);
+}
+
 TEST_F(FaultyFetch, What_comes_past_the_announced_length_is_not_part_of_the_file) {
   const Request wanted = scripted(step("a", {{"extra", 500}}));
   EXPECT_TRUE(same_bytes(fetched(wanted), content("a", kSize)));

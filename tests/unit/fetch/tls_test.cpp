@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 
+#include "agent/fetch/post.hpp"
 #include "tests/unit/fetch/fetch_fixture.hpp"
 
 namespace updagent::fetch::test {
@@ -146,6 +147,23 @@ TEST_F(TlsFetch, A_file_of_the_credentials_that_is_missing_is_named) {
            c.netrc_file = "/nowhere";
          }),
          "netrc_file");
+}
+
+// The node's own certificate is for its artifact server: a webhook's request has no place for it.
+TEST_F(TlsFetch, A_webhook_trusts_the_given_ca_alone_and_shows_no_certificate) {
+  Nginx nginx(
+      server("ssl_verify_client optional; ssl_client_certificate " + certificates_->path("ca.pem") +
+             "; if ($ssl_client_verify != NONE) { return 403; } return 204;"),
+      "ssl");
+  PostRequest hook;
+  hook.url = nginx.url("hook", "https");
+  hook.body = "{}";
+  EXPECT_FALSE(post_json(hook)) << "the system does not know this CA";
+  hook.ca_file = certificates_->path("other.pem");
+  EXPECT_FALSE(post_json(hook));
+  hook.ca_file = certificates_->path("ca.pem");
+  const base::Status sent = post_json(hook);
+  EXPECT_TRUE(sent) << sent.error().line();
 }
 
 TEST_F(TlsFetch, A_certificate_that_is_none_is_a_mistake_of_this_node) {

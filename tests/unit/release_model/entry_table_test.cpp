@@ -73,6 +73,11 @@ TEST(EntryTable, Paths_that_are_not_portable_are_refused) {
   refused("a\x7F",
           "the path 'a\\x7f' is not portable (expected UTF-8 without control bytes, got a control "
           "byte)");
+  refused(
+      "a\xC2\x9B",
+      "the path 'a\xC2\x9B' is not portable (expected UTF-8 without control bytes, got a control "
+      "character)");
+  EXPECT_OK(EntryTable().add(file("a\xC2\xA0")));
   refused("a\xFF",
           "the path 'a\\xff' is not portable (expected UTF-8 without control bytes, got bytes that "
           "are not UTF-8)");
@@ -298,9 +303,9 @@ TEST(EntryTable, The_work_of_following_links_is_bounded) {
   for (int i = 1; i < 40; ++i)
     ASSERT_TRUE(table.add(symlink("a" + std::to_string(100 + i), target)));
   EXPECT_OK(table.check_links());
-  // 2,047 steps each
+  // 2,048 steps each
   for (int i = 0; i < 9'000; ++i)
-    ASSERT_TRUE(table.add(symlink("b" + std::to_string(10'000 + i), target)));
+    ASSERT_TRUE(table.add(symlink("b" + std::to_string(10'000 + i), "a")));
   const auto status = table.check_links();
   ASSERT_FALSE(status.has_value());
   EXPECT_EQ(status.error().code(), Code::manifest_too_large);
@@ -341,7 +346,35 @@ TEST(EntryTable, The_number_of_entries_is_bounded_and_rows_are_small) {
     ASSERT_TRUE(table.add(file("f" + std::to_string(1'000'000 + i), 0)));
   expect_error(table.add(file("z")), Code::manifest_too_large,
                "too many entries (expected at most 262144, got more, the next is 'z')");
-  EXPECT_LE(table.memory_bytes(), kMaxEntries * 2 * 80);
+  // 8 bytes of path each; the rest is the row. What the limits allow stays far below 64 MB.
+  EXPECT_LE(table.memory_bytes(), kMaxEntries * (60 + 8 + 1));
+}
+
+TEST(EntryTable, Paths_and_link_targets_are_bounded_together) {
+  EntryTable table;
+  std::string target = "x";
+  while (target.size() < 4'000) target += "/x";
+  std::size_t rows = 0;
+  while (table.add(symlink("l" + std::to_string(100'000 + rows), target))) ++rows;
+  EXPECT_EQ(rows, kMaxNameBytes / (target.size() + 7));
+  expect_error(table.add(symlink("m", target)), Code::manifest_too_large,
+               "the paths and link targets are too long together (expected at most 33554432 bytes, "
+               "got more with 'm')");
+  EXPECT_LE(table.memory_bytes(), kMaxNameBytes * 9 / 8);
+}
+
+TEST(EntryTable, The_largest_values_come_back_as_they_were) {
+  EntryTable table;
+  EntryView entry = file("f", kMaxTotalBytes);
+  entry.mode = 0777;
+  entry.mtime = kMaxTime;
+  ASSERT_TRUE(table.add(entry));
+  ASSERT_TRUE(table.add(symlink("g", std::string(kMaxPathBytes, 'x'))));
+  EXPECT_EQ(table.at(0).size, kMaxTotalBytes);
+  EXPECT_EQ(table.at(0).mode, 0777);
+  EXPECT_EQ(table.at(0).mtime, kMaxTime);
+  EXPECT_EQ(table.at(1).type, EntryType::symlink);
+  EXPECT_EQ(table.at(1).link_target, std::string(kMaxPathBytes, 'x'));
 }
 
 }  // namespace

@@ -327,14 +327,13 @@ class EndlessSource : public base::ByteSource {
 };
 
 TEST(ManifestParser, The_size_of_the_text_is_bounded) {
-  std::string target = "x";
-  while (target.size() < 4'000) target += "/x";
+  const std::string blanks(4'000, ' ');
   std::size_t rows = 0;
   EndlessSource source([&] {
     const std::string path = std::to_string(1'000'000 + rows);
     const std::string before = rows++ == 0 ? R"({"entries":[)" : ",";
-    return before + R"({"mode":"0777","mtime":1,"path":")" + path + R"(","target":")" + target +
-           R"(","type":"symlink"})";
+    return before + blanks + R"({"mode":"0777","mtime":1,"path":")" + path +
+           R"(","target":"x","type":"symlink"})";
   });
   expect_error(parse_manifest(source), Code::manifest_too_large,
                "manifest: the manifest is too large (expected at most 67108864 bytes, got more)");
@@ -375,6 +374,38 @@ TEST(ManifestParser, A_longest_path_with_every_byte_escaped_is_read) {
   const auto manifest = parse(row("\"f\"", '"' + escaped + '"'));
   ASSERT_TRUE(manifest.has_value()) << manifest.error().line();
   EXPECT_EQ(manifest->entries.at(0).path, std::string(255, 'a'));
+}
+
+// The rows stand between the keys of the description: both are read in one pass.
+TEST(ManifestParser, The_description_alone_is_read_past_the_entries) {
+  const std::string text = text_with(R"("requires":{"rollback_floor":"1.1.0"})");
+  TextSource whole_source(text);
+  const auto whole = parse_manifest(whole_source);
+  TextSource source(text);
+  const auto description = parse_description(source);
+  ASSERT_TRUE(whole.has_value()) << whole.error().line();
+  ASSERT_TRUE(description.has_value()) << description.error().line();
+  EXPECT_EQ(description->app, whole->app);
+  EXPECT_EQ(description->version.text(), whole->version.text());
+  ASSERT_TRUE(description->needs.rollback_floor.has_value());
+  EXPECT_EQ(description->needs.rollback_floor->text(), "1.1.0");
+  EXPECT_EQ(description->entries.size(), 0U);
+}
+
+TEST(ManifestParser, Each_entry_is_shown_to_a_visitor_that_may_end_it_all) {
+  const std::string text = row("\"f\"", "\"g\"");
+  TextSource source(text);
+  std::vector<std::string> paths;
+  const auto description = parse_description(source, [&](const EntryView& entry) -> base::Status {
+    paths.emplace_back(entry.path);
+    return base::Error(Code::interrupted, "enough");
+  });
+  EXPECT_EQ(paths, (std::vector<std::string>{"g"}));
+  expect_error(description, Code::interrupted, "manifest: entries[0]: enough");
+  TextSource unsafe(row("\"f\"", "\"../g\""));
+  const auto refused = parse_description(unsafe, [](const EntryView&) { return base::ok(); });
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code(), Code::path_unsafe);
 }
 
 TEST(ManifestParser, An_error_of_the_source_is_passed_on) {

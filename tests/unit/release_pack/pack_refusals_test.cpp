@@ -265,6 +265,21 @@ TEST_F(PackRefusal, The_private_key_in_the_packed_directory) {
   EXPECT_TRUE(says(error, "'release.key' is the private key")) << error.line();
 }
 
+TEST_F(PackRefusal, A_copy_of_the_private_key_in_a_directory_or_a_tarball) {
+  make_tree();
+  scratch_.file("elsewhere.key", "-----BEGIN PRIVATE KEY-----\nMC4=\n");
+  scratch_.file("tree/notes.txt", "-----BEGIN PRIVATE KEY-----\nMC4=\n");
+  PackRequest bad = wanted();
+  bad.secrets = {scratch_.path("none.key"), scratch_.path("elsewhere.key")};
+  const base::Error of_tree = refused(bad, Code::usage);
+  EXPECT_TRUE(says(of_tree, "'notes.txt' is the private key")) << of_tree.line();
+  ASSERT_EQ(shell("tar -C '" + scratch_.path("tree") + "' -cf '" + scratch_.path("t.tar") + "' ."),
+            0);
+  bad.input = scratch_.path("t.tar");
+  const base::Error of_tarball = refused(bad, Code::usage);
+  EXPECT_TRUE(says(of_tarball, "'notes.txt' is the private key")) << of_tarball.line();
+}
+
 TEST_F(PackRefusal, An_envelope_that_could_not_be_made) {
   make_tree();
   PackRequest bad = wanted();

@@ -339,5 +339,22 @@ TEST_F(PackTree, The_manifest_is_the_same_in_both_compressions) {
             read_back(out("out.tar.zst"), zstd.manifest_digest).manifest_text);
 }
 
+// Fixtures of packages hold such files: it is for the packer to say whether they are meant to go.
+TEST_F(PackTest, Private_keys_that_do_not_sign_are_packed_and_told) {
+  make_tree();
+  scratch_.file("tree/a.pem", "-----BEGIN RSA PRIVATE KEY-----\nMC4=\n");
+  scratch_.file("tree/b.pem", "-----BEGIN PRIVATE KEY-----\nMC4=\n");
+  scratch_.file("tree/c.pem", "-----BEGIN CERTIFICATE-----\nMC4=\n");
+  scratch_.file("tree/d.js", std::string(100, ' ') + "-----BEGIN PRIVATE KEY-----");
+  const std::vector<std::string> told = {
+      "this is a private key, and every node will get it: 'a.pem' and 1 more"};
+  PackRequest wanted = request(scratch_.path("tree"), scratch_.path("a.tar.gz"));
+  EXPECT_EQ(packed(wanted).notes, told);
+  ASSERT_EQ(shell("tar -C '" + scratch_.path("tree") + "' -cf '" + scratch_.path("t.tar") + "' ."),
+            0);
+  wanted.input = scratch_.path("t.tar");
+  EXPECT_EQ(packed(wanted).notes, told);
+}
+
 }  // namespace
 }  // namespace updagent::release::test

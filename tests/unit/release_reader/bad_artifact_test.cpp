@@ -38,6 +38,7 @@ TEST_P(Damage, a_truncation_at_any_64th_is_refused) {
     const Outcome outcome =
         read_artifact(std::string_view(bytes).substr(0, bytes.size() * part / 64), good);
     expect_refused(outcome.status, Code::artifact_damaged, "", "");
+    EXPECT_TRUE(outcome.ended_too_early) << part << " of 64";
   }
   expect_refused(read_artifact("", good).status, Code::not_an_artifact, "", "an empty file");
 }
@@ -283,7 +284,9 @@ TEST(Bad_artifact, that_lacks_an_entry_is_refused) {
     pieces.entries.erase(pieces.entries.begin() + static_cast<std::ptrdiff_t>(lost));
     const Sample good = small_sample();
     const std::string next = lost + 1 < 4 ? good.entries[lost + 1].path : "the end";
-    expect_refused(read_small(pieces).status, Code::entry_missing, good.entries[lost].path, next);
+    const Outcome outcome = read_small(pieces);
+    expect_refused(outcome.status, Code::entry_missing, good.entries[lost].path, next);
+    EXPECT_FALSE(outcome.ended_too_early) << "the archive has its proper end";
   }
 }
 
@@ -377,6 +380,7 @@ TEST(Bad_artifact, whose_file_has_other_bytes_is_refused_at_the_end_of_that_file
                  base::sha256(small_sample().entries[1].content).hex(),
                  base::sha256(entry.content).hex());
   EXPECT_EQ(outcome.sink.calls, (std::vector<std::string>{"dir bin", "file bin/run"}));
+  EXPECT_FALSE(outcome.ended_too_early);
 }
 
 struct Trick {

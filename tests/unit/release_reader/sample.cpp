@@ -133,6 +133,7 @@ Outcome read_artifact(std::string_view bytes, const release::EntryTable& table,
   auto envelope = reader.read_envelope();
   if (!envelope) {
     out.status = base::Status(std::move(envelope).error());
+    out.ended_too_early = reader.ended_too_early();
     return out;
   }
   out.envelope = *envelope;
@@ -142,6 +143,7 @@ Outcome read_artifact(std::string_view bytes, const release::EntryTable& table,
   });
   if (out.status) out.status = reader.read_entries(table, out.sink, nullptr);
   if (out.status) out.file_digest = reader.file_digest();
+  out.ended_too_early = reader.ended_too_early();
   return out;
 }
 

@@ -83,6 +83,7 @@ struct Outcome {
   std::string manifest;
   RecordingSink sink;
   base::Digest file_digest;
+  bool ended_too_early = false;
 };
 
 Outcome read_artifact(std::string_view bytes, const release::EntryTable& table,
