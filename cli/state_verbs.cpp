@@ -66,7 +66,7 @@ AppStatus status_of(Session& session, journal::Journal* journal, const store::Ap
   const std::string previous = deploy::previous_release(releases, current, row).value_or("");
   const auto manifest = current.empty()
                             ? base::Result<release::Manifest>(Error(Code::not_found, ""))
-                            : store.manifest(current);
+                            : store.description(current);
   const bool running = driver_runs(session, app);
   bool failed_way_back = false;
   if (journal != nullptr)

@@ -140,7 +140,7 @@ base::Result<std::string> rollback_target(const RollbackRequest& request,
 base::Status floor_allows(const store::AppStore& store, const store::Links& links,
                           const std::string& target) {
   if (!links.current || *links.current == target) return base::ok();
-  const auto current = store.manifest(*links.current);
+  const auto current = store.description(*links.current);
   return current ? check_floor(*current, target) : base::ok();
 }
 

@@ -76,6 +76,8 @@ Event Engine::step(State state) {
         break;
     }
   }
+  if (!status && plan_.reader && !plan_.end_is_certain && plan_.reader->ended_too_early())
+    status = fetch::cut_download(plan_.request.source, status.error());
   if (status) {
     recorder_.end("success", std::move(stage_detail_), stage_summary_);
     base::failpoint::hit("deploy.end." + std::string(state_name(state)));

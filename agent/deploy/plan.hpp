@@ -13,6 +13,7 @@ struct Plan {
 
   // apply() for files and standard input, fetch for URLs
   base::UniqueFd artifact;
+  bool end_is_certain = true;  // of a download: otherwise a cut looks like an end
 
   // verify
   std::unique_ptr<base::ByteSource> source;

@@ -176,7 +176,7 @@ DeployResult Engine::run_recovery() {
     plan_.committed = true;
     plan_.reason = "healthy";
     row.reason.clear();
-    if (auto manifest = plan_.store->manifest(row.to_version))
+    if (auto manifest = plan_.store->description(row.to_version))
       plan_.manifest = std::move(*manifest);
     if (plan_.manifest)
       if (auto user = user_of(*plan_.manifest)) plan_.user = std::move(*user);

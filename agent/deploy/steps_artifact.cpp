@@ -93,6 +93,7 @@ base::Status Engine::fetch() {
   if (fetched.resumed_from > 0)
     stage_summary_ += ", resumed at " + base::human_bytes(fetched.resumed_from);
   plan_.artifact = std::move(fetched.file);
+  plan_.end_is_certain = fetched.end_is_certain;
   if (fetched.stopped_early) stage_summary_ += ", the rest is not needed";
   return base::ok();
 }
@@ -328,7 +329,7 @@ base::Status Engine::check_user() {
 base::Status Engine::check_floor_of_current() {
   const auto& current = plan_.known.links.current;
   if (!current || *current == plan_.statement.version || !plan_.store) return base::ok();
-  const auto manifest = plan_.store->manifest(*current);
+  const auto manifest = plan_.store->description(*current);
   return manifest ? check_floor(*manifest, plan_.statement.version) : base::ok();
 }
 

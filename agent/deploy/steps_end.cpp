@@ -29,7 +29,7 @@ base::Status Engine::abandon() {
 }
 
 void Engine::run_post_rollback(const std::string& version) {
-  const auto manifest = plan_.store->manifest(version);
+  const auto manifest = plan_.store->description(version);
   if (!manifest) {
     observer().warning("post_rollback of " + version + " was not run: " + manifest.error().line());
     return;
@@ -127,7 +127,7 @@ void Engine::mark_candidate_failed() {
 base::Status Engine::check_way_back(const std::string& candidate, const std::string& target) {
   if (target.empty()) return base::ok();
   if (!plan_.manifest) {
-    auto manifest = plan_.store->manifest(candidate);
+    auto manifest = plan_.store->description(candidate);
     // unreadable: the way back matters more than a floor that nobody can tell
     if (!manifest) return base::ok();
     plan_.manifest = std::move(*manifest);
@@ -153,7 +153,7 @@ base::Status Engine::rollback_failed(Error error) {
 }
 
 base::Status Engine::prove_previous(const std::string& version) {
-  const auto manifest = plan_.store->manifest(version);
+  const auto manifest = plan_.store->description(version);
   if (!manifest) return rollback_failed(manifest.error());
   const auto user = user_of(*manifest);
   if (!user) return rollback_failed(user.error());

@@ -176,6 +176,12 @@ Result<release::Manifest> AppStore::manifest(const std::string& version) const {
   return release::parse_manifest(source);
 }
 
+Result<release::Manifest> AppStore::description(const std::string& version) const {
+  UPD_ASSIGN(const UniqueFd file, open_own_file(*this, version, kManifestName));
+  release::FdSource source(file.get(), path(version) + "/" + release::kManifestPath);
+  return release::parse_description(source);
+}
+
 Result<base::Digest> AppStore::manifest_digest(const std::string& version) const {
   UPD_ASSIGN(const UniqueFd file, open_own_file(*this, version, kManifestName));
   return base::sha256_of_fd(file.get(), path(version) + "/" + release::kManifestPath);

@@ -10,10 +10,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 
 #include "agent/base/failpoints.hpp"
 #include "agent/base/files.hpp"
+#include "agent/release/artifact_reader.hpp"
 #include "agent/store/layout.hpp"
 #include "agent/store/store.hpp"
 
@@ -24,17 +24,6 @@ using base::Result;
 using base::UniqueFd;
 using release::EntryType;
 using release::EntryView;
-
-// Kept files with the wanted digest that are looked at for one new file; a release with a thousand
-// copies of one file must not cost a thousand opens for each.
-constexpr std::size_t kMaxCandidates = 4;
-constexpr std::size_t kMaxScanned = 64;  // rows of the index, for the same reason
-
-std::uint64_t key_of(const base::Digest& digest) {
-  std::uint64_t key = 0;
-  std::memcpy(&key, digest.bytes.data(), sizeof key);
-  return key;
-}
 
 bool is_ours(const struct stat& about) {
   return about.st_uid == ::geteuid() && about.st_gid == ::getegid();
@@ -67,80 +56,47 @@ void Reuse::note_damage(std::string what) {
   if (damaged_.size() < kMaxProblems) damaged_.push_back(std::move(what));
 }
 
-std::string Reuse::Release::path_of(const Row& row) const {
-  return text.substr(row.folder_at, row.folder_length) + text.substr(row.leaf_at, row.leaf_length);
+void Reuse::add_source(const std::string& version, UniqueFd root) {
+  if (releases_.size() < kMaxIndexedReleases)
+    releases_.push_back({version, std::move(root), std::nullopt});
 }
 
-void Reuse::index(const std::string& version, UniqueFd root, const release::Manifest& manifest) {
-  if (releases_.size() == kMaxIndexedReleases) return;
-  Release kept{version, std::move(root), {}, {}};
-  add_rows(kept, manifest.entries);
-  kept.rows.shrink_to_fit();
-  kept.text.shrink_to_fit();
-  // leaf_at grows in the order of the table, which is that of the paths
-  std::sort(kept.rows.begin(), kept.rows.end(), [](const Row& a, const Row& b) {
-    return a.key != b.key ? a.key < b.key : a.leaf_at < b.leaf_at;
-  });
-  releases_.push_back(std::move(kept));
+// A kept release that can't be read is a source less, and a line in the report.
+void Reuse::match(const release::EntryTable& table) {
+  if (releases_.empty()) return;
+  wanted_.emplace(table);
+  std::erase_if(releases_, [this](Release& kept) { return !match_one(kept); });
 }
 
-void Reuse::add_rows(Release& kept, const release::EntryTable& table) {
-  std::string folder;
-  std::uint32_t folder_at = 0;
-  for (std::size_t i = 0; i < table.size() && indexed_ < kMaxIndexedFiles; ++i) {
-    const EntryView entry = table.at(i);
-    // an empty file costs an inode either way
-    if (entry.type != EntryType::file || entry.size == 0) continue;
-    const std::size_t leaf = entry.path.rfind('/') + 1;  // 0 in the root
-    if (entry.path.substr(0, leaf) != folder) {
-      folder = entry.path.substr(0, leaf);
-      folder_at = static_cast<std::uint32_t>(kept.text.size());
-      kept.text += folder;
-    }
-    kept.rows.push_back(
-        {key_of(entry.sha256), entry.mtime, folder_at, static_cast<std::uint32_t>(kept.text.size()),
-         static_cast<std::uint16_t>(leaf), static_cast<std::uint16_t>(entry.path.size() - leaf),
-         static_cast<std::uint16_t>(installed_mode(entry.type, entry.mode))});
-    kept.text += entry.path.substr(leaf);
-    ++indexed_;
-  }
-}
-
-std::vector<const Reuse::Row*> Reuse::candidates(const Release& release, const EntryView& entry,
-                                                 bool any_attributes) {
-  const std::uint64_t key = key_of(entry.sha256);
-  const mode_t mode = installed_mode(entry.type, entry.mode);
-  std::vector<const Row*> found;
-  const auto consider = [&](const Row& row) {
-    if (any_attributes || (row.mode == mode && row.mtime == entry.mtime)) found.push_back(&row);
+bool Reuse::match_one(Release& kept) {
+  const auto alike = [any = clone_](const EntryView& one, const EntryView& other) {
+    return any || (one.mtime == other.mtime &&
+                   installed_mode(one.type, one.mode) == installed_mode(other.type, other.mode));
   };
-  const auto end = release.rows.end();
-  const auto first = std::lower_bound(release.rows.begin(), end, key,
-                                      [](const Row& row, std::uint64_t k) { return row.key < k; });
-  // the one at the same path is the likeliest to be the same in everything
-  const auto same =
-      std::lower_bound(first, end, entry.path, [&](const Row& row, std::string_view path) {
-        return row.key == key && release.path_of(row) < path;
-      });
-  const bool has_same = same != end && same->key == key && release.path_of(*same) == entry.path;
-  if (has_same) consider(*same);
-  std::size_t scanned = 0;
-  for (auto row = first; row != end && row->key == key; ++row) {
-    if (found.size() == kMaxCandidates || ++scanned > kMaxScanned) break;
-    if (!has_same || row != same) consider(*row);
+  const auto file = base::open_beneath(kept.root.get(), release::kManifestPath,
+                                       O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  if (!file) {
+    note_damage(kept.version + ": " + file.error().line());
+    return false;
   }
-  return found;
+  release::FdSource source(file->get(), kept.version + "/" + release::kManifestPath);
+  auto found = release::KeptFiles::find(*wanted_, source, alike);
+  if (!found) {
+    note_damage(kept.version + ": " + found.error().line());
+    return false;
+  }
+  kept.files.emplace(std::move(*found));
+  return true;
 }
 
 bool Reuse::is_likely(const EntryView& entry) const {
   if (entry.type != EntryType::file || entry.size == 0) return false;
   return std::any_of(releases_.begin(), releases_.end(), [&](const Release& release) {
-    return !candidates(release, entry, clone_).empty();
+    return release.files && !release.files->candidates(entry).empty();
   });
 }
 
-UniqueFd Reuse::open_kept(const Release& release, const Row& row, const EntryView& entry) {
-  const std::string path = release.path_of(row);
+UniqueFd Reuse::open_kept(const Release& release, const std::string& path, const EntryView& entry) {
   auto opened = base::open_beneath(release.root.get(), path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   struct stat about{};
   if (!opened || ::fstat(opened->get(), &about) != 0) {
@@ -207,10 +163,12 @@ Result<Taken> Reuse::take(const EntryView& entry, StagedTree& tree) {
     if (taken.how != Taken::How::nothing) return taken;
   }
   for (const Release& release : releases_) {
-    for (const Row* row : candidates(release, entry, clone_)) {
-      const UniqueFd kept = open_kept(release, *row, entry);
+    if (!release.files) continue;
+    for (const std::string_view found : release.files->candidates(entry)) {
+      const std::string path(found);
+      const UniqueFd kept = open_kept(release, path, entry);
       if (!kept) continue;
-      const std::string name = release.version + "/" + release.path_of(*row);
+      const std::string name = release.version + "/" + path;
       UPD_ASSIGN(Taken taken, clone_ ? take_clone(entry, kept.get(), name, tree)
                                      : take_link(entry, kept.get(), name, tree));
       if (taken.how != Taken::How::nothing) return taken;

@@ -10,6 +10,7 @@
 
 #include "agent/base/error.hpp"
 #include "agent/base/unique_fd.hpp"
+#include "agent/release/kept_files.hpp"
 #include "agent/release/manifest.hpp"
 #include "agent/store/file_hasher.hpp"
 #include "agent/store/staged_tree.hpp"
@@ -17,10 +18,8 @@
 namespace updagent::store {
 
 // Of the releases offered, the first two: current and the one before hold nearly all that can be
-// shared. 32 bytes and the last component of the path for each file: about 14 MB for the
-// largest release.
+// shared.
 inline constexpr std::size_t kMaxIndexedReleases = 2;
-inline constexpr std::size_t kMaxIndexedFiles = release::kMaxEntries;  // of all of them together
 
 struct Taken {
   enum class How { nothing, from_leftover, by_clone, by_link };
@@ -31,8 +30,11 @@ struct Taken {
 
 class Reuse {
  public:
-  // `root` is the tree of `version`, `manifest` its own. Past kMaxIndexedReleases: ignored.
-  void index(const std::string& version, base::UniqueFd root, const release::Manifest& manifest);
+  // `root` is the tree of `version`. Past kMaxIndexedReleases: ignored.
+  void add_source(const std::string& version, base::UniqueFd root);
+  // Looks which of their files `table` wants; it stays where it is as long as take() is called.
+  // Before that nothing is found.
+  void match(const release::EntryTable& table);
   // The half-done tree of a killed run of this same manifest: its files stand at the same paths.
   void set_leftover(base::UniqueFd root) { leftover_ = std::move(root); }
   void set_clone(bool possible) { clone_ = possible; }
@@ -49,27 +51,15 @@ class Reuse {
   const std::vector<std::string>& damaged() const { return damaged_; }
 
  private:
-  struct Row {
-    std::uint64_t key;  // the first 8 bytes of the digest
-    std::int64_t mtime;
-    std::uint32_t folder_at;  // with its '/'; files of one folder share it
-    std::uint32_t leaf_at;
-    std::uint16_t folder_length;
-    std::uint16_t leaf_length;
-    std::uint16_t mode;
-  };
   struct Release {
     std::string version;
     base::UniqueFd root;
-    std::vector<Row> rows;  // by key, then path
-    std::string text;
-    std::string path_of(const Row& row) const;
+    std::optional<release::KeptFiles> files;
   };
 
-  void add_rows(Release& kept, const release::EntryTable& table);
-  static std::vector<const Row*> candidates(const Release& release, const release::EntryView& entry,
-                                            bool any_attributes);
-  base::UniqueFd open_kept(const Release& release, const Row& row, const release::EntryView& entry);
+  bool match_one(Release& kept);
+  base::UniqueFd open_kept(const Release& release, const std::string& path,
+                           const release::EntryView& entry);
   base::Result<Taken> take_leftover(const release::EntryView& entry, StagedTree& tree);
   base::Result<Taken> take_clone(const release::EntryView& entry, int kept_fd,
                                  const std::string& kept_name, StagedTree& tree);
@@ -78,7 +68,7 @@ class Reuse {
   bool is_same(int fd, const release::EntryView& entry, const std::string& kept_name);
 
   std::vector<Release> releases_;
-  std::size_t indexed_ = 0;
+  std::optional<release::WantedFiles> wanted_;
   base::UniqueFd leftover_;
   bool clone_ = false;
   FileHasher hasher_;

@@ -64,7 +64,7 @@ struct Staging::Impl {
   std::string left_name() const { return name + kLeftSuffix; }
   Status set_aside();
   Status make_own_folder(std::string_view envelope);
-  Status index_kept(const AppStore& store);
+  Status find_sources();
   Status drop_leftover();
   Status count_entry();
   void count(const Taken& taken, std::uint64_t bytes);
@@ -103,20 +103,13 @@ Status Staging::Impl::make_own_folder(std::string_view envelope) {
   return base::ok();
 }
 
-// A kept release that can't be read is a source less, and a line in the report.
-Status Staging::Impl::index_kept(const AppStore& store) {
-  std::size_t indexed = 0;
+Status Staging::Impl::find_sources() {
   for (const std::string& version : options.reuse_from) {
-    if (indexed == kMaxIndexedReleases) break;
-    const auto manifest = store.manifest(version);
     auto root = base::open_beneath(releases.get(), version, O_RDONLY | O_DIRECTORY);
-    if (!manifest || !root) {
-      reuse.note_damage(version + ": " +
-                        (manifest ? root.error().line() : manifest.error().line()));
-      continue;
-    }
-    reuse.index(version, std::move(*root), *manifest);
-    ++indexed;
+    if (root)
+      reuse.add_source(version, std::move(*root));
+    else
+      reuse.note_damage(version + ": " + root.error().line());
   }
   if (options.throw_away || !base::exists_at(incoming.get(), left_name())) return base::ok();
   UPD_ASSIGN(UniqueFd left,
@@ -143,7 +136,7 @@ Status Staging::prepare(const AppStore& store, std::string_view envelope) {
              base::open_beneath(self.incoming.get(), self.name, O_RDONLY | O_DIRECTORY));
   self.tree = StagedTree(std::move(root));
   UPD_TRY(self.make_own_folder(envelope));
-  return self.index_kept(store);
+  return self.find_sources();
 }
 
 Staging::Staging(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -185,6 +178,7 @@ Result<release::Manifest> Staging::parse_manifest() {
 
 Status Staging::check_space(const release::Manifest& manifest) {
   Impl& self = *impl_;
+  self.reuse.match(manifest.entries);
   const auto check = [&] {
     return check_free_space(self.incoming.get(), self.app_directory, manifest.entries, self.reuse,
                             self.options.min_free_bytes);

@@ -48,7 +48,9 @@ class AppStore {
   base::Result<std::vector<std::string>> versions() const;  // trees in releases/, sorted by name
   bool has(const std::string& version) const;
   std::string path(const std::string& version) const;  // absolute, for cwd and environment
-  base::Result<release::Manifest> manifest(
+  base::Result<release::Manifest> manifest(const std::string& version) const;
+  // The same without the entries, and without the memory they take.
+  base::Result<release::Manifest> description(
       const std::string& version) const;  // of an installed tree
   base::Result<base::Digest> manifest_digest(const std::string& version) const;
   base::Result<std::string> envelope(const std::string& version) const;
@@ -109,8 +111,9 @@ class Staging : public release::EntrySink {
   // lies there has the digest that begin() was told (Code::manifest_digest).
   base::Status manifest_bytes(std::string_view piece);
   base::Result<release::Manifest> parse_manifest();
-  // Bytes and inodes against statvfs, less what will probably be reused; Code::no_space with the
-  // figures. If only the remains of a killed run stand in the way, they go.
+  // Finds what of the kept releases can be taken, then: bytes and inodes against statvfs, less what
+  // will probably be reused; Code::no_space with the figures. If only the remains of a killed run
+  // stand in the way, they go. `manifest` stays where it is until the last entry was taken.
   base::Status check_space(const release::Manifest& manifest);
 
   base::Status directory(const release::EntryView& entry) override;

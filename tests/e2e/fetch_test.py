@@ -1,9 +1,11 @@
 """Fetching through the command line: a killed download goes on where it was, refusals cost kilobytes."""
 
+import http.server
 import os
 import random
 import subprocess
 import sys
+import threading
 import time
 import unittest
 
@@ -64,6 +66,41 @@ class Fetching(harness.Case):
         self.assertIn("404", gone["message"])
         dead = self.assert_exit(node.apply(f"http://127.0.0.1:{harness.free_port()}/x.tar.gz"), 7).json["error"]
         self.assertEqual(dead["code"], "fetch_failed")
+
+    def test_a_download_of_unknown_length_that_is_cut_is_kept_and_gone_on_with(self):
+        """No length, no chunks: closing the connection is the end, and a cut looks the same."""
+        whole = (self.www / "demo-1.0.0.tar.gz").read_bytes()
+        asked = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):  # HTTP/1.0: it closes after each answer
+            def do_GET(self):
+                asked.append(self.headers.get("Range", ""))
+                begin = int(asked[-1].removeprefix("bytes=").removesuffix("-") or 0)
+                self.send_response(206 if begin else 200)
+                self.send_header("ETag", '"one"')
+                if begin:
+                    self.send_header("Content-Range", f"bytes {begin}-{len(whole) - 1}/{len(whole)}")
+                self.end_headers()
+                self.wfile.write(whole[begin:] if begin else whole[: len(whole) // 2])
+
+            def log_message(self, *_):
+                pass
+
+        node = self.node()
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            source = f"http://127.0.0.1:{server.server_port}/x.tar.gz"
+            cut = self.assert_exit(node.apply(source), 7).json
+            self.assertEqual((cut["outcome"], cut["error"]["code"]), ("aborted", "fetch_failed"))
+            done = self.assert_exit(node.apply(source), 0).json
+        finally:
+            server.shutdown()
+            server.server_close()
+        self.assertEqual(asked, ["", f"bytes={len(whole) // 2}-"])
+        self.assertEqual(done["bytes_downloaded"], len(whole) - len(whole) // 2)
+        self.assertEqual(list(node.root.glob("downloads/*.part")), [])
+        self.assert_intact(node)
 
     def test_a_file_url_needs_no_network(self):
         node = self.node()

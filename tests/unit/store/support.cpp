@@ -132,8 +132,8 @@ base::Result<std::unique_ptr<Staging>> begin(const AppStore& store, const Built&
   const std::string_view text = built.manifest_text;
   UPD_TRY(staging->manifest_bytes(text.substr(0, text.size() / 2)));
   UPD_TRY(staging->manifest_bytes(text.substr(text.size() / 2)));
-  UPD_ASSIGN(const release::Manifest parsed, staging->parse_manifest());
-  UPD_TRY(staging->check_space(parsed));
+  UPD_TRY(staging->parse_manifest());
+  UPD_TRY(staging->check_space(built.manifest));
   return staging;
 }
 
