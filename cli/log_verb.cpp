@@ -74,9 +74,9 @@ Exit run_query(Session& session, LogOptions& options) {
   const base::Status read = journal->query(options.filter, [&](const journal::Event& event) {
     ++count;
     if (session.json()) {
-      session.raw(
-          journal::to_json(event).dump(-1, ' ', false, journal::Json::error_handler_t::replace) +
-          "\n");
+      session.raw(journal::to_json(event).dump(-1, ' ', session.terminal_out(),
+                                               journal::Json::error_handler_t::replace) +
+                  "\n");
     } else {
       session.print(event_line(session, event));
     }
@@ -97,7 +97,8 @@ Exit run_export(Session& session, LogOptions& options) {
     journal::Json line = journal::to_json(event);
     line["previous"] = event.previous.hex();
     line["hash"] = event.hash.hex();
-    session.raw(line.dump(-1, ' ', false, journal::Json::error_handler_t::replace) + "\n");
+    session.raw(
+        line.dump(-1, ' ', session.terminal_out(), journal::Json::error_handler_t::replace) + "\n");
     return !session.answer_failed();
   });
   if (!read) return session.fail(read.error());
