@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "agent/base/files.hpp"
@@ -14,6 +15,8 @@ namespace updagent::cli {
 
 using base::Code;
 using base::Error;
+
+constexpr base::Milliseconds kLookFor{60'000};  // without a byte: a person waits for the answer
 
 base::Result<std::unique_ptr<ArtifactInput>> ArtifactInput::open(Session& session,
                                                                  const std::string& source) {
@@ -28,7 +31,11 @@ base::Result<std::unique_ptr<ArtifactInput>> ArtifactInput::open(Session& sessio
     fetch::Request request;
     request.url = source;
     request.download_directory = input->temporary_;
-    request.limits.give_up_after = base::Milliseconds(60'000);  // a person waits for the answer
+    request.limits.connect_timeout = settings.fetch.connect_timeout;
+    request.limits.low_speed_time = settings.fetch.low_speed_time;
+    request.limits.low_speed_bytes = settings.fetch.low_speed_bytes;
+    request.limits.bytes_per_second = settings.fetch.bytes_per_second;
+    request.limits.give_up_after = std::min(settings.fetch.give_up_after, kLookFor);
     request.limits.max_bytes = settings.fetch.max_artifact_bytes;
     request.credentials = {settings.fetch.ca_file, settings.fetch.client_certificate,
                            settings.fetch.client_key, settings.fetch.netrc,

@@ -3,8 +3,10 @@
 
 #include <memory>
 
+#include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
 #include "agent/deploy/notify.hpp"
+#include "cli/journal_access.hpp"
 #include "cli/progress.hpp"
 #include "cli/verbs.hpp"
 
@@ -68,25 +70,28 @@ std::string headline(Session& session, const deploy::DeployResult& result) {
   return what;
 }
 
-// Prints the end of a deployment and tells those whom the node's configuration names.
+// Tells those whom the node's configuration names, then whoever asked: of these two only the second
+// may wait for a reader.
 base::Exit conclude(Session& session, const deploy::Context& context,
                     const deploy::DeployResult& result) {
   const base::Exit exit = result.exit();
   Json document = result_json(result);
-  if (result.error) {
-    static_cast<void>(session.fail(*result.error, document));
-    document["error"] = error_json(*result.error);
-  } else {
-    session.document(document);
-  }
-  session.print(headline(session, result));
-  for (const std::string& line : result.plan) session.print("  " + line);
+  if (result.error) document["error"] = error_json(*result.error);
   if (exit == base::Exit::rollback_failed) {
     const std::string line = "updagent: " + result.app + ": a person is needed: " +
                              (result.error ? result.error->line() : result.reason);
     ::syslog(LOG_CRIT, "%s", line.c_str());
   }
-  if (!result.dry_run) deploy::notify(context, result, compact(document));
+  if (!result.dry_run) {
+    deploy::notify(context, result, compact(document));
+    session.deployment_ended();
+  }
+  if (result.error)
+    static_cast<void>(session.fail(*result.error, result_json(result)));
+  else
+    session.document(document);
+  session.print(headline(session, result));
+  for (const std::string& line : result.plan) session.print("  " + base::printable(line));
   return exit;
 }
 
@@ -163,10 +168,28 @@ base::Exit run_rebuild(Session& session, const deploy::Context& context) {
   return base::Exit::done;
 }
 
+// A slip of the fingers, unless something says that there was such an app. What can't be read can't
+// say no.
+bool is_unknown(Session& session, const std::string& app) {
+  const config::Layout& layout = session.layout();
+  if (base::exists(layout.app(app)) || base::exists(layout.spool())) return false;
+  if (!base::exists(layout.database())) return true;
+  auto journal = open_to_read(session);
+  if (!journal) return false;
+  const auto row = journal->app(app);
+  const auto deployment = journal->last_deployment(app);
+  const auto open = journal->open_deployment(app);
+  return row && !*row && deployment && !*deployment && open && !*open;
+}
+
 base::Exit run_recover(Session& session, const RecoverOptions& options) {
   ProgressObserver observer(session);
   const deploy::Context context = session.deploy_context(observer, options.actor);
   if (options.rebuild) return run_rebuild(session, context);
+  if (!options.app.empty() && options.actor.empty() && is_unknown(session, options.app))
+    return session.fail(
+        base::Error(base::Code::not_found, "no app '" + options.app + "' was ever deployed here")
+            .hint("updagent status lists the apps"));
   // the guardian waits for a driver that is being reaped; nobody waits for the guardian
   const base::Milliseconds wait =
       options.actor == "guardian" ? base::Milliseconds(10'000) : duration_of(options.wait);
@@ -180,6 +203,7 @@ base::Exit run_recover(Session& session, const RecoverOptions& options) {
     if (report.result) {
       entry["result"] = result_json(*report.result);
       deploy::notify(context, *report.result, compact(entry["result"]));
+      session.deployment_ended();
     }
     if (report.error) {
       entry["error"] = error_json(*report.error);
@@ -188,6 +212,8 @@ base::Exit run_recover(Session& session, const RecoverOptions& options) {
       if (!just_busy && exit != base::Exit::rollback_failed) exit = report.error->exit();
     }
     apps.push_back(std::move(entry));
+  }
+  for (const deploy::RecoverReport& report : *reports) {
     session.print(report.app + ": " + base::printable(report.what));
     if (report.error && !report.error->hint().empty())
       session.print("  -> " + base::printable(report.error->hint()));
@@ -213,6 +239,7 @@ Run setup_apply(CLI::App& command) {
   command.add_flag("--retry", options->retry, "try a release again that was rolled back here");
   command.add_option("--wait", options->wait, "wait for a running deployment of the same app")
       ->type_name("DURATION")
+      ->capture_default_str()
       ->check(kDurationText);
   command
       .add_option("--expect-sha256", options->sha256,
@@ -231,6 +258,7 @@ Run setup_rollback(CLI::App& command) {
                    "also past a rollback_floor, or to a release that was never committed");
   command.add_option("--wait", options->wait, "wait for a running deployment of the same app")
       ->type_name("DURATION")
+      ->capture_default_str()
       ->check(kDurationText);
   return [options](Session& session) { return run_rollback(session, *options); };
 }
@@ -243,6 +271,7 @@ Run setup_recover(CLI::App& command) {
       ->check(CLI::IsMember({"guardian", "boot"}));
   command.add_option("--wait", options->wait, "wait for a running deployment")
       ->type_name("DURATION")
+      ->capture_default_str()
       ->check(kDurationText);
   command.add_flag("--rebuild", options->rebuild,
                    "make a new database from the trees; the damaged one is kept aside");

@@ -18,6 +18,7 @@
 #include "agent/base/text.hpp"
 #include "agent/trust/trust.hpp"
 #include "cli/journal_access.hpp"
+#include "cli/standing.hpp"
 #include "cli/verbs.hpp"
 
 namespace updagent::cli {
@@ -228,17 +229,86 @@ Finding check_boot(Session& session) {
   return {"boot", Health::good, "updagent-recover.service is enabled", ""};
 }
 
-Finding check_left_open(Session& session) {
+Finding check_deployments(Session& session) {
   auto journal = open_to_read(session);
-  if (!journal) return {"deployments", Health::good, "none yet", ""};
-  const auto open = journal->apps_with_open_deployment();
-  if (!open) return {"deployments", Health::broken, open.error().line(), open.error().hint()};
-  for (const std::string& app : *open)
-    if (!driver_runs(session, app))
-      return {"deployments", Health::broken, "one of '" + app + "' was left open",
-              "updagent recover " + app};
+  const auto apps = installed_apps(session);
+  if (!apps) return {"deployments", Health::broken, apps.error().line(), apps.error().hint()};
+  std::size_t running = 0;
+  for (const std::string& app : *apps) {
+    const auto store = store::AppStore::open(session.layout().app(app), app, false);
+    if (!store) return {"deployments", Health::broken, store.error().line(), store.error().hint()};
+    const Standing standing = standing_of(session, journal ? &*journal : nullptr, *store);
+    if (standing.running) ++running;
+    if (const std::string problem = standing.problem(); !problem.empty())
+      return {"deployments", Health::broken, "'" + app + "': " + problem, standing.way_out()};
+  }
   return {"deployments", Health::good,
-          open->empty() ? "none is open" : std::to_string(open->size()) + " running", ""};
+          running == 0 ? "none is open" : std::to_string(running) + " running", ""};
+}
+
+// Every app that something on this node speaks of.
+std::vector<std::string> apps_spoken_of(Session& session, std::vector<Finding>& findings) {
+  constexpr std::size_t kMaxNames = 10'000;
+  constexpr std::string_view kToml = ".toml";
+  std::vector<std::string> names;
+  if (const auto installed = installed_apps(session)) names = *installed;
+  const std::string settings = session.layout().etc + "/apps.d";
+  const auto files = base::list_directory(settings, kMaxNames);
+  for (std::string name : files.value_or(std::vector<std::string>())) {
+    if (name.front() == '.' || !name.ends_with(kToml)) continue;
+    name.resize(name.size() - kToml.size());
+    if (release::is_app_name(name))
+      names.push_back(std::move(name));
+    else
+      findings.push_back({"apps.d", Health::limited,
+                          "'" + name + ".toml' is read by no app: that is no app's name",
+                          "rename it in " + settings});
+  }
+  const auto folders = base::list_directory(session.layout().trust(), kMaxNames);
+  for (const std::string& name : folders.value_or(std::vector<std::string>())) {
+    if (release::is_app_name(name) && base::open_directory(session.layout().trust() + "/" + name))
+      names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
+}
+
+// What `apply` of this app would stumble over.
+base::Result<std::string> app_in_order(Session& session, const std::string& app) {
+  UPD_ASSIGN(const config::Settings settings, session.settings(app));
+  UPD_ASSIGN(const trust::TrustSet trust,
+             trust::load_trust(session.layout().trust(), app, settings.app.threshold));
+  for (const std::string& file : settings.app.environment_files)
+    UPD_TRY(config::read_environment_file(file));
+  if (::geteuid() == 0) {
+    UPD_TRY(base::identity_of_user(settings.app.user.value_or(settings.app.default_user)));
+  }
+  if (trust.keys.size() < static_cast<std::size_t>(settings.app.threshold))
+    return base::Error(base::Code::no_trusted_keys,
+                       std::to_string(settings.app.threshold) + " keys must sign, " +
+                           std::to_string(trust.keys.size()) + " in " + trust.where)
+        .hint(trust.to_add);
+  return std::to_string(trust.keys.size()) + " keys in " + trust.where + ", " +
+         std::to_string(settings.app.threshold) + " must sign";
+}
+
+void check_apps(Session& session, std::vector<Finding>& findings) {
+  for (const std::string& app : apps_spoken_of(session, findings)) {
+    const auto found = app_in_order(session, app);
+    if (found) {
+      findings.push_back({"app " + app, Health::good, *found, ""});
+      continue;
+    }
+    // what is wrong for all apps was said once
+    const bool said = std::any_of(findings.begin(), findings.end(), [&](const Finding& finding) {
+      return finding.found == found.error().line();
+    });
+    const bool few = found.error().code() == base::Code::no_trusted_keys;
+    if (!said)
+      findings.push_back({"app " + app, few ? Health::limited : Health::broken,
+                          found.error().line(), found.error().hint()});
+  }
 }
 
 base::Exit run_doctor(Session& session) {
@@ -252,8 +322,9 @@ base::Exit run_doctor(Session& session) {
                                    check_user(session),
                                    check_journal(session),
                                    check_audit_group(session),
-                                   check_left_open(session),
+                                   check_deployments(session),
                                    check_boot(session)};
+  check_apps(session, findings);
   Json list = Json::array();
   for (const Finding& finding : findings) {
     list.push_back({{"check", finding.what},
@@ -261,7 +332,7 @@ base::Exit run_doctor(Session& session) {
                     {"found", finding.found},
                     {"mend", finding.mend}});
     std::string name = finding.what;
-    name.resize(14, ' ');
+    name.resize(std::max<std::size_t>(name.size() + 1, 14), ' ');
     std::string word(health_word(finding.health));
     word.resize(8, ' ');
     session.print(name + (finding.health == Health::good ? session.good(word) : session.bad(word)) +

@@ -74,13 +74,13 @@ Exit run_query(Session& session, LogOptions& options) {
   const base::Status read = journal->query(options.filter, [&](const journal::Event& event) {
     ++count;
     if (session.json()) {
-      session.raw(
-          journal::to_json(event).dump(-1, ' ', false, journal::Json::error_handler_t::replace) +
-          "\n");
+      session.raw(journal::to_json(event).dump(-1, ' ', session.terminal_out(),
+                                               journal::Json::error_handler_t::replace) +
+                  "\n");
     } else {
       session.print(event_line(session, event));
     }
-    return true;
+    return !session.answer_failed();
   });
   if (!read) return session.fail(read.error());
   if (count == 0) session.print("no event fits these filters");
@@ -97,8 +97,9 @@ Exit run_export(Session& session, LogOptions& options) {
     journal::Json line = journal::to_json(event);
     line["previous"] = event.previous.hex();
     line["hash"] = event.hash.hex();
-    session.raw(line.dump(-1, ' ', false, journal::Json::error_handler_t::replace) + "\n");
-    return true;
+    session.raw(
+        line.dump(-1, ' ', session.terminal_out(), journal::Json::error_handler_t::replace) + "\n");
+    return !session.answer_failed();
   });
   if (!read) return session.fail(read.error());
   // The head goes out with the events: kept elsewhere, it proves that nothing was changed before
@@ -174,7 +175,7 @@ Exit run_verify(Session& session, const LogOptions& options) {
   session.print(session.good("intact") + "  " + std::to_string(report->events) + " events, from " +
                 std::to_string(report->first_event) + " on");
   session.print("head    " + head);
-  for (const std::string& note : report->notes) session.print("note    " + note);
+  for (const std::string& note : report->notes) session.print("note    " + base::printable(note));
   session.print(
       session.dim("keep the head elsewhere: log verify --head proves later that nothing before it "
                   "was changed"));
@@ -218,6 +219,7 @@ Run setup_log(CLI::App& command) {
   add_filters(command, *options);
   command.add_option("--limit", options->limit, "the newest N events (0: all)")
       ->type_name("N")
+      ->capture_default_str()
       ->check(CLI::Range(0, 1'000'000'000));
   CLI::App* show =
       command.add_subcommand("show", "one deployment as a timeline, with the reason of its end");

@@ -1,11 +1,14 @@
 // inspect and verify: looking at a release or an installed tree without changing anything.
+#include <algorithm>
 #include <memory>
 
+#include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
 #include "agent/deploy/policy.hpp"
 #include "agent/store/store.hpp"
 #include "agent/trust/trust.hpp"
 #include "cli/artifact_input.hpp"
+#include "cli/journal_access.hpp"
 #include "cli/verbs.hpp"
 
 namespace updagent::cli {
@@ -32,6 +35,22 @@ base::Result<trust::TrustSet> trusted_keys(Session& session, const std::string& 
   if (!session.options().trust.empty())
     return trust::load_trust_from(session.options().trust, settings.app.threshold);
   return trust::load_trust(session.layout().trust(), app, settings.app.threshold);
+}
+
+// What both inspect and verify ask of a signed statement and the manifest that it names.
+base::Status same_release(const trust::Statement& statement, const release::Manifest& manifest) {
+  const std::string version = manifest.version.text();
+  if (manifest.app == statement.app && version == statement.version) return base::ok();
+  return Error(Code::statement_mismatch, "statement and manifest name different releases")
+      .expected(statement.app + " " + statement.version)
+      .got(manifest.app + " " + version);
+}
+
+base::Status is_trusted(Session& session, std::string_view envelope,
+                        const trust::Statement& claimed, const release::Manifest& manifest) {
+  UPD_ASSIGN(const trust::TrustSet keys, trusted_keys(session, claimed.app));
+  UPD_ASSIGN(const trust::Verified verified, trust::verify_envelope(envelope, keys));
+  return same_release(verified.statement, manifest);
 }
 
 Json command_json(const std::optional<release::Command>& command) {
@@ -164,6 +183,16 @@ Json entries_json(const release::EntryTable& entries) {
   return list;
 }
 
+void print_entries(Session& session, const release::EntryTable& entries) {
+  for (std::size_t i = 0; i < entries.size() && i < kMaxListed && !session.answer_failed(); ++i) {
+    const release::EntryView entry = entries.at(i);
+    std::string line(release::entry_type_name(entry.type));
+    line += "  " + base::printable(entry.path);
+    if (!entry.link_target.empty()) line += " -> " + base::printable(entry.link_target);
+    session.print("  " + line);
+  }
+}
+
 Exit run_inspect(Session& session, const InspectOptions& options) {
   const auto input = ArtifactInput::open(session, options.source);
   if (!input) return session.fail(input.error());
@@ -175,17 +204,15 @@ Exit run_inspect(Session& session, const InspectOptions& options) {
   if (!statement) return session.fail(statement.error());
   const auto manifest = (*input)->manifest(statement->manifest_digest);
   if (!manifest) return session.fail(manifest.error());
-  const auto keys = trusted_keys(session, statement->app);
-  const auto verified =
-      keys ? trust::verify_envelope(*text, *keys) : base::Result<trust::Verified>(keys.error());
+  const base::Status trusted = is_trusted(session, *text, *statement, *manifest);
   Json document = manifest_json(*manifest);
   document["manifest_sha256"] = statement->manifest_digest.hex();
   Json signatures = Json::array();
   for (const trust::SignatureInfo& signature : envelope->signatures)
     signatures.push_back({{"key_id", signature.key_id}});
   document["signatures"] = signatures;
-  document["trusted"] = verified.has_value();
-  if (!verified) document["why_not"] = verified.error().line();
+  document["trusted"] = trusted.has_value();
+  if (!trusted) document["why_not"] = trusted.error().line();
   const auto settings = session.settings(statement->app);
   if (settings) document["node"] = node_json(settings->app);
   if (options.files) document["files"] = entries_json(manifest->entries);
@@ -193,18 +220,12 @@ Exit run_inspect(Session& session, const InspectOptions& options) {
   print_manifest(session, *manifest);
   session.print("manifest    sha256 " + statement->manifest_digest.hex());
   for (const trust::SignatureInfo& signature : envelope->signatures)
-    session.print("signature   " + trust::fingerprint(signature.key_id));
-  session.print("trusted     " + (verified ? session.good("yes")
-                                           : session.bad("no") + ": " + verified.error().line()));
+    session.print("signature   " + base::printable(trust::fingerprint(signature.key_id)));
+  session.print("trusted     " + (trusted ? session.good("yes")
+                                          : session.bad("no") + ": " + trusted.error().line()));
   if (settings && !node_json(settings->app).empty())
     session.print("node        " + node_json(settings->app).dump());
-  if (options.files)
-    for (std::size_t i = 0; i < manifest->entries.size() && i < kMaxListed; ++i) {
-      const release::EntryView entry = manifest->entries.at(i);
-      session.print("  " + std::string(release::entry_type_name(entry.type)) + "  " +
-                    std::string(entry.path) +
-                    (entry.link_target.empty() ? "" : " -> " + std::string(entry.link_target)));
-    }
+  if (options.files) print_entries(session, manifest->entries);
   return Exit::done;
 }
 
@@ -225,11 +246,7 @@ Exit verify_artifact(Session& session, const std::string& source) {
     UPD_ASSIGN(const trust::Verified verified, trust::verify_envelope(text, keys));
     UPD_ASSIGN(const release::Manifest manifest,
                input->manifest(verified.statement.manifest_digest));
-    if (manifest.app != verified.statement.app ||
-        manifest.version.text() != verified.statement.version)
-      return Error(Code::statement_mismatch, "statement and manifest name different releases")
-          .expected(verified.statement.app + " " + verified.statement.version)
-          .got(manifest.app + " " + manifest.version.text());
+    UPD_TRY(same_release(verified.statement, manifest));
     NullSink sink;
     UPD_TRY(
         input->reader().read_entries(manifest.entries, sink, [](const release::ReadProgress&) {}));
@@ -256,59 +273,105 @@ Exit verify_artifact(Session& session, const std::string& source) {
   return Exit::done;
 }
 
+// Two questions about an installed tree: is it what was signed, and are those who signed it trusted
+// today?
+struct Installed {
+  std::string version;
+  std::uint64_t entries = 0;
+  std::vector<std::string> problems;  // of the first question
+  base::Status trusted = base::ok();
+};
+
+// Not so much as a signature by someone else: nobody could have signed this.
+bool is_damage(Code code) {
+  return code != Code::signature_unknown_key && code != Code::signature_threshold &&
+         code != Code::no_trusted_keys;
+}
+
+// What the log says was installed; no log, no answer.
+bool was_installed(Session& session, const std::string& app, const std::string& version,
+                   const base::Digest& digest) {
+  if (!base::exists(session.layout().database())) return true;
+  auto journal = open_to_read(session);
+  if (!journal) return true;
+  const auto rows = journal->releases(app);
+  if (!rows) return true;
+  const auto row = std::find_if(rows->begin(), rows->end(),
+                                [&](const auto& one) { return one.version == version; });
+  return row == rows->end() || row->digest.empty() || row->digest == digest.hex();
+}
+
+base::Status look_at_signatures(Session& session, const store::AppStore& store, Installed& found) {
+  UPD_ASSIGN(const trust::TrustSet keys, trusted_keys(session, store.name()));
+  const auto envelope = store.envelope(found.version);
+  const auto read =
+      envelope ? trust::parse_envelope(*envelope) : base::Result<trust::Envelope>(envelope.error());
+  const auto statement =
+      read ? trust::parse_statement(read->payload) : base::Result<trust::Statement>(read.error());
+  if (!statement) {
+    found.problems.push_back("envelope: " + statement.error().line());
+    return base::ok();
+  }
+  const auto digest = store.manifest_digest(found.version);
+  if (!digest || *digest != statement->manifest_digest)
+    found.problems.push_back(".updagent/manifest.json is not the one that was signed");
+  else if (!was_installed(session, store.name(), found.version, *digest))
+    found.problems.push_back(".updagent/manifest.json is not the one that was installed");
+  const auto verified = trust::verify_envelope(*envelope, keys);
+  if (!verified && is_damage(verified.error().code()))
+    found.problems.push_back("envelope: " + verified.error().line());
+  if (!verified) found.trusted = verified.error();
+  return base::ok();
+}
+
+base::Result<Installed> look_at_installed(Session& session, const VerifyOptions& options) {
+  UPD_ASSIGN(
+      const store::AppStore store,
+      store::AppStore::open(session.layout().app(options.installed), options.installed, false));
+  UPD_ASSIGN(const store::Links links, store.links());
+  Installed found;
+  found.version = options.version.empty() ? links.current.value_or("") : options.version;
+  if (found.version.empty() || !store.has(found.version))
+    return Error(Code::not_found, found.version.empty()
+                                      ? "'" + options.installed + "' has no current release"
+                                      : "release " + found.version + " is not kept here");
+  const auto manifest = store.manifest(found.version);
+  if (!manifest) {
+    found.problems.push_back(manifest.error().line());
+  } else {
+    UPD_ASSIGN(store::TreeReport report,
+               store::verify_tree(store.path(found.version), *manifest, session.interrupt()));
+    found.entries = report.entries;
+    found.problems.insert(found.problems.end(), report.problems.begin(), report.problems.end());
+  }
+  UPD_TRY(look_at_signatures(session, store, found));
+  return found;
+}
+
 Exit verify_installed(Session& session, const VerifyOptions& options) {
-  const auto check = [&]() -> base::Result<Json> {
-    UPD_ASSIGN(
-        const store::AppStore store,
-        store::AppStore::open(session.layout().app(options.installed), options.installed, false));
-    UPD_ASSIGN(const store::Links links, store.links());
-    const std::string version =
-        options.version.empty() ? links.current.value_or("") : options.version;
-    if (version.empty() || !store.has(version))
-      return Error(Code::not_found, version.empty()
-                                        ? "'" + options.installed + "' has no current release"
-                                        : "release " + version + " is not kept here");
-    Json problems = Json::array();
-    const auto manifest = store.manifest(version);
-    std::uint64_t entries = 0;
-    if (!manifest) {
-      problems.push_back(manifest.error().line());
-    } else {
-      UPD_ASSIGN(const store::TreeReport report,
-                 store::verify_tree(store.path(version), *manifest, session.interrupt()));
-      entries = report.entries;
-      for (const std::string& problem : report.problems) problems.push_back(problem);
-    }
-    UPD_ASSIGN(const std::string envelope, store.envelope(version));
-    UPD_ASSIGN(const trust::TrustSet keys, trusted_keys(session, options.installed));
-    const auto verified = trust::verify_envelope(envelope, keys);
-    const auto digest = store.manifest_digest(version);
-    if (!verified) problems.push_back("envelope: " + verified.error().line());
-    if (verified && (!digest || *digest != verified->statement.manifest_digest))
-      problems.push_back(".updagent/manifest.json is not the one that was signed");
-    return Json{{"app", options.installed},
-                {"version", version},
-                {"intact", problems.empty()},
-                {"entries", entries},
-                {"problems", problems}};
-  };
-  const auto checked = check();
+  const auto checked = look_at_installed(session, options);
   if (!checked) return session.fail(checked.error());
-  const Json& problems = (*checked)["problems"];
-  const std::string what = options.installed + " " + (*checked)["version"].get<std::string>();
-  if (!problems.empty()) {
-    for (const Json& problem : problems)
-      session.print("  " + base::printable(problem.get<std::string>()));
+  const Installed& found = *checked;
+  const std::string what = options.installed + " " + found.version;
+  Json document = {{"app", options.installed},         {"version", found.version},
+                   {"intact", found.problems.empty()}, {"trusted", found.trusted.has_value()},
+                   {"entries", found.entries},         {"problems", found.problems}};
+  for (const std::string& problem : found.problems) session.print("  " + base::printable(problem));
+  if (!found.problems.empty())
     return session.fail(
         Error(Code::damaged, "the installed tree of " + what + " is not what was signed")
             .expected("no problem")
-            .got(std::to_string(problems.size()) + ", the first: " + problems[0].get<std::string>())
+            .got(std::to_string(found.problems.size()) + ", the first: " + found.problems.front())
             .hint("updagent rollback " + options.installed + ", or apply a good release"),
-        *checked);
+        document);
+  if (!found.trusted) {
+    session.print(session.good("intact") + "  " + what +
+                  ", but its signer is not trusted any more");
+    return session.fail(found.trusted.error(), document);
   }
-  session.document(*checked);
-  session.print(session.good("intact") + "  " + what + ", " +
-                std::to_string((*checked)["entries"].get<std::uint64_t>()) + " entries");
+  session.document(document);
+  session.print(session.good("intact") + "  " + what + ", " + std::to_string(found.entries) +
+                " entries");
   return Exit::done;
 }
 

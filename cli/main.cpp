@@ -1,10 +1,12 @@
 // Parses the command line by the table in verbs.cpp and runs one verb.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <map>
-#include <optional>
 
 #include "agent/base/interrupt.hpp"
 #include "agent/base/text.hpp"
@@ -21,21 +23,6 @@ int number(Exit exit) {
   return static_cast<int>(exit);
 }
 
-void add_global_options(CLI::App& app, GlobalOptions& options) {
-  app.add_option("--root", options.root, "another root folder (default /var/lib/updagent)")
-      ->type_name("DIR");
-  app.add_option("--config", options.config_file, "another node.toml")->type_name("FILE");
-  app.add_option("--trust", options.trust, "trust these keys instead of trust.d, for this command")
-      ->type_name("KEY|DIR")
-      ->allow_extra_args(false);
-  app.add_flag("--json", options.json, "print one JSON document (JSON Lines for log)");
-  app.add_flag("--quiet,-q", options.quiet, "no progress, no notes");
-  app.add_flag("--no-color", options.no_color, "no colours");
-  app.add_option("--log-level", options.log_level, "of stderr")
-      ->type_name("L")
-      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
-}
-
 void make_root_absolute(GlobalOptions& options) {
   if (!options.root) return;
   std::error_code ignored;
@@ -45,23 +32,32 @@ void make_root_absolute(GlobalOptions& options) {
   options.root = text;
 }
 
-// The first word that is neither an option nor the value of one.
-std::optional<std::string> verb_word(const std::vector<std::string>& words) {
+// The words that are neither an option of every verb nor the value of one: the verb, and what
+// follows it.
+std::vector<std::string> verb_words(const std::vector<std::string>& words) {
+  std::vector<std::string> found;
   for (std::size_t i = 0; i < words.size(); ++i) {
     const std::string& word = words[i];
     if (word == "--root" || word == "--config" || word == "--trust" || word == "--log-level") {
       ++i;
     } else if (!word.starts_with("-")) {
-      return word;
+      found.push_back(word);
     }
   }
-  return std::nullopt;
+  return found;
 }
 
 // Before parsing: what else is missing doesn't matter to someone who asks for help.
-bool asks_for_help(const std::vector<std::string>& words) {
+bool says(const std::vector<std::string>& words, std::string_view one, std::string_view other) {
   return std::any_of(words.begin(), words.end(),
-                     [](const std::string& word) { return word == "--help" || word == "-h"; });
+                     [&](const std::string& word) { return word == one || word == other; });
+}
+
+// Someone closed them: without this the next file that is opened would be standard input, and the
+// database might become standard error.
+void open_missing_standard_descriptors() {
+  for (int standard = STDIN_FILENO; standard <= STDERR_FILENO; ++standard)
+    if (::fcntl(standard, F_GETFD) < 0 && ::open("/dev/null", O_RDWR) != standard) ::_exit(1);
 }
 
 // CLI11's own words, made ours: one line, and what now.
@@ -75,10 +71,10 @@ Exit usage_error(const GlobalOptions& options, const CLI::App& app, const CLI::P
       selected.empty() ? "updagent help" : "updagent help " + selected.front()->get_name();
   std::string message = problem.what();
   if (selected.empty()) {
-    const auto word = verb_word(words);
-    if (word && std::find(names.begin(), names.end(), *word) == names.end()) {
-      message = "there is no verb '" + *word + "'";
-      if (const auto near = updagent::base::nearest(*word, names))
+    const auto given = verb_words(words);
+    if (!given.empty() && std::find(names.begin(), names.end(), given.front()) == names.end()) {
+      message = "there is no verb '" + given.front() + "'";
+      if (const auto near = updagent::base::nearest(given.front(), names))
         message += ", did you mean '" + *near + "'?";
     }
   }
@@ -89,7 +85,7 @@ Exit usage_error(const GlobalOptions& options, const CLI::App& app, const CLI::P
 Exit run_verb(const Verb& verb, const GlobalOptions& options, const updagent::cli::Run& run) {
   if (!verb.takes_signals) {
     Session session(options, nullptr);
-    return run(session);
+    return session.finish(run(session));
   }
   auto interrupt = updagent::base::Interrupt::install();
   if (!interrupt) {
@@ -97,17 +93,35 @@ Exit run_verb(const Verb& verb, const GlobalOptions& options, const updagent::cl
     return session.fail(interrupt.error());
   }
   Session session(options, &*interrupt);
-  return run(session);
+  return session.finish(run(session));
+}
+
+// --help and --version, whatever else was said.
+Exit answer(const GlobalOptions& options, const std::string& text) {
+  Session session(options, nullptr);
+  session.document({{"text", text}});
+  if (!session.json()) session.raw(text);
+  return session.finish(Exit::done);
+}
+
+Exit no_verb(const GlobalOptions& options) {
+  Session session(options, nullptr);
+  if (options.json)
+    return session.fail(updagent::base::Error(updagent::base::Code::usage, "no verb was given")
+                            .hint("updagent help lists them"));
+  session.err().last_words(updagent::cli::overview(session));
+  return Exit::usage;
 }
 
 int run_command_line(int argc, char** argv) {
   GlobalOptions options;
   CLI::App app("updagent", "updagent");
   app.set_help_flag();
-  app.set_version_flag("--version", "updagent " UPDAGENT_VERSION);
   bool help = false;
+  bool version = false;
   app.add_flag("-h,--help", help, "this overview");
-  add_global_options(app, options);
+  app.add_flag("--version", version, "the version alone");
+  updagent::cli::add_global_options(app, options);
   app.fallthrough();
   std::map<std::string, updagent::cli::Run> runs;
   for (const Verb& verb : updagent::cli::verbs()) {
@@ -118,27 +132,26 @@ int run_command_line(int argc, char** argv) {
   }
   app.require_subcommand(0, 1);
   const std::vector<std::string> words(argv + 1, argv + argc);
-  if (const auto verb = verb_word(words); verb && asks_for_help(words) && runs.contains(*verb)) {
-    std::fputs(updagent::cli::verb_help(*verb).c_str(), stdout);
-    return number(Exit::done);
+  const std::vector<std::string> given = verb_words(words);
+  const bool json = says(words, "--json", "--json");
+  if (!given.empty() && says(words, "--help", "-h") && runs.contains(given.front())) {
+    options.json = json;
+    return number(
+        answer(options, updagent::cli::verb_help(given.front(), given.size() > 1 ? given[1] : "")));
   }
   try {
     app.parse(argc, argv);
-  } catch (const CLI::CallForHelp& wanted) {
-    return app.exit(wanted);
-  } catch (const CLI::CallForVersion& wanted) {
-    return app.exit(wanted);
   } catch (const CLI::ParseError& problem) {
-    options.json = options.json || std::find(words.begin(), words.end(), "--json") != words.end();
+    options.json = options.json || json;
     return number(usage_error(options, app, problem, words));
   }
   make_root_absolute(options);
   const auto selected = app.get_subcommands();
-  if (selected.empty()) {
-    const Session session(options, nullptr);
-    std::fputs(updagent::cli::overview(session).c_str(), help ? stdout : stderr);
-    return number(help ? Exit::done : Exit::usage);
-  }
+  if (selected.empty() && version)
+    return number(answer(options, "updagent " UPDAGENT_VERSION "\n"));
+  if (selected.empty() && help)
+    return number(answer(options, updagent::cli::overview(Session(options, nullptr))));
+  if (selected.empty()) return number(no_verb(options));
   for (const Verb& verb : updagent::cli::verbs())
     if (verb.name == selected.front()->get_name())
       return number(run_verb(verb, options, runs[std::string(verb.name)]));
@@ -148,6 +161,7 @@ int run_command_line(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_missing_standard_descriptors();
   try {
     return run_command_line(argc, argv);
   } catch (const std::exception& problem) {

@@ -173,12 +173,15 @@ Exit run_sign(Session& session, const SignOptions& options) {
 
 Run setup_keygen(CLI::App& command) {
   const auto options = std::make_shared<KeygenOptions>();
-  command.add_option("--out", options->out, "folder for both files")->type_name("DIR");
+  command.add_option("--out", options->out, "folder for both files")
+      ->type_name("DIR")
+      ->capture_default_str();
   command.add_option("--name", options->name, "of the key: NAME.key, NAME.pub")
       ->type_name("NAME")
       ->required();
   command.add_option("--type", options->type, "ed25519 or ecdsa-p256")
       ->type_name("T")
+      ->capture_default_str()
       ->check(CLI::IsMember({"ed25519", "ecdsa-p256"}));
   return [options](Session& session) { return run_keygen(session, *options); };
 }

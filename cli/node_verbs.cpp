@@ -41,31 +41,37 @@ Run setup_version(CLI::App&) {
   };
 }
 
+namespace {
+
+// Text for people, or as the one field of a document.
+Exit answer(Session& session, const std::string& text) {
+  session.document({{"text", text}});
+  if (!session.json()) session.raw(text);
+  return Exit::done;
+}
+
+}  // namespace
+
 Run setup_help(CLI::App& command) {
   struct HelpOptions {
     std::string verb;
+    std::string subcommand;
     bool man = false;
     bool completion = false;
   };
   const auto options = std::make_shared<HelpOptions>();
   command.add_option("VERB", options->verb, "the verb to explain");
+  command.add_option("SUBCOMMAND", options->subcommand, "only this one of the verb's");
   command.add_flag("--man", options->man, "the man page, as troff");
   command.add_flag("--completion", options->completion, "completion for bash");
   return [options](Session& session) {
-    if (options->man || options->completion) {
-      session.raw(options->man ? man_page() : bash_completion());
-      return Exit::done;
-    }
-    if (options->verb.empty()) {
-      session.raw(overview(session));
-      return Exit::done;
-    }
+    if (options->man || options->completion)
+      return answer(session, options->man ? man_page() : bash_completion());
+    if (options->verb.empty()) return answer(session, overview(session));
+    const std::string help = verb_help(options->verb, options->subcommand);
+    if (!help.empty()) return answer(session, help);
     std::vector<std::string> names;
     for (const Verb& verb : verbs()) names.emplace_back(verb.name);
-    if (const std::string help = verb_help(options->verb); !help.empty()) {
-      session.raw(help);
-      return Exit::done;
-    }
     Error error(Code::usage, "there is no verb '" + options->verb + "'");
     if (const auto near = base::nearest(options->verb, names))
       return session.fail(std::move(error).hint("did you mean '" + *near + "'?"));

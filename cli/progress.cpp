@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 
 #include "agent/base/text.hpp"
 
@@ -32,22 +31,17 @@ std::string padded_left(std::string_view text, std::size_t width) {
                              : std::string(text);
 }
 
-void write_err(std::string_view text) {
-  std::fwrite(text.data(), 1, text.size(), stderr);
-  std::fflush(stderr);
-}
-
 }  // namespace
 
 void ProgressObserver::clear_line() {
-  if (bar_shown_) write_err("\r\x1b[K");
+  if (bar_shown_) static_cast<void>(session_.err().decoration("\r\x1b[K"));
   bar_shown_ = false;
 }
 
 void ProgressObserver::line(const std::string& text) {
   if (quiet()) return;
   clear_line();
-  write_err(text + "\n");
+  session_.err().line(text + "\n");
 }
 
 void ProgressObserver::started(std::string_view trace_id, std::string_view app,
@@ -60,7 +54,7 @@ void ProgressObserver::stage_started(std::string_view stage) {
   stage_ = stage;
   drawn_us_ = 0;
   rate_from_us_ = 0;
-  last_note_.clear();
+  waiting_for_.clear();
 }
 
 void ProgressObserver::stage_finished(std::string_view stage, std::string_view status,
@@ -86,14 +80,18 @@ void ProgressObserver::bar(std::string_view what, double share, const std::strin
     text += "[" + std::string(filled, '#') + std::string(kBarWidth - filled, '.') + "] ";
   text += tail;
   text.resize(std::min(text.size(), terminal_width() - 1));
-  write_err("\r\x1b[K" + text);
-  bar_shown_ = true;
+  bar_shown_ = session_.err().decoration("\r\x1b[K" + text) || bar_shown_;
 }
 
 void ProgressObserver::progress(const deploy::BytesProgress& progress) {
-  if (!progress.note.empty() && progress.note != last_note_ && !session_.terminal_err())
-    line("  " + padded(progress.what, kNameWidth) + "waiting: " + base::printable(progress.note));
-  last_note_ = progress.note;
+  const std::string note = base::printable(progress.note);
+  // once for an outage: attempts that bring no byte are part of it
+  if (!note.empty() && !session_.terminal_err() &&
+      (progress.note != waiting_for_ || progress.done != waiting_at_bytes_)) {
+    line("  " + padded(progress.what, kNameWidth) + "waiting: " + note);
+    waiting_for_ = progress.note;
+    waiting_at_bytes_ = progress.done;
+  }
   const std::int64_t now = base::monotonic_now_us();
   if (rate_from_us_ == 0) {
     rate_from_us_ = now;
@@ -111,7 +109,7 @@ void ProgressObserver::progress(const deploy::BytesProgress& progress) {
     tail += " of " + base::human_bytes(*progress.total);
   }
   if (!progress.note.empty()) {
-    tail += "  " + base::printable(progress.note);
+    tail += "  " + note + ", again in " + base::human_duration(progress.retry_in.count() * 1000);
   } else if (rate > 0) {
     tail += "  " + base::human_bytes(static_cast<std::uint64_t>(rate)) + "/s";
     if (progress.total && *progress.total > progress.done)

@@ -29,7 +29,8 @@ class ProgressObserver : public deploy::Observer {
 
   Session& session_;
   std::string stage_;
-  std::string last_note_;  // a pipe gets each waiting note once
+  std::string waiting_for_;  // what a pipe was told
+  std::uint64_t waiting_at_bytes_ = 0;
   std::int64_t drawn_us_ = 0;
   std::int64_t rate_from_us_ = 0;  // of the bytes of this stage
   std::uint64_t rate_from_bytes_ = 0;

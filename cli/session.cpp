@@ -1,14 +1,15 @@
 #include "cli/session.hpp"
 
 #include <pwd.h>
-#include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "agent/base/identity.hpp"
 #include "agent/base/text.hpp"
@@ -23,45 +24,58 @@ bool colors_wanted(const GlobalOptions& options, bool terminal) {
   return terminal && !options.no_color && !dumb && (no_color == nullptr || *no_color == '\0');
 }
 
-void write_out(std::FILE* to, std::string_view text) {
-  std::fwrite(text.data(), 1, text.size(), to);
-  std::fflush(to);
-}
-
 }  // namespace
 
 Session::Session(GlobalOptions options, base::Interrupt* interrupt)
     : options_(std::move(options)),
       layout_(config::Layout::for_root(options_.root, options_.config_file)),
       interrupt_(interrupt),
+      err_(STDERR_FILENO),
       terminal_out_(::isatty(STDOUT_FILENO) == 1),
       terminal_err_(::isatty(STDERR_FILENO) == 1),
       color_out_(colors_wanted(options_, terminal_out_)),
       color_err_(colors_wanted(options_, terminal_err_)) {
-  const auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-  log_ = std::make_shared<spdlog::logger>("updagent", sink);
+  log_ = std::make_shared<spdlog::logger>("updagent", lossy_sink(err_));
   log_->set_pattern(color_err_ ? "\x1b[33m%l:\x1b[0m %v" : "%l: %v");
   log_->set_level(spdlog::level::from_str(options_.log_level));
 }
 
 Session::~Session() = default;
 
+void Session::write_out(std::string_view text) {
+  if (out_error_ != 0) return;
+  errno = 0;
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (!written || std::fflush(stdout) != 0) out_error_ = errno == 0 ? EIO : errno;
+}
+
 void Session::print(std::string_view text) {
-  if (options_.json) return;
-  write_out(stdout, text);
-  write_out(stdout, "\n");
+  if (!options_.json) write_out(std::string(text) + "\n");
 }
 
 void Session::document(Json document) {
   if (!options_.json) return;
   Json whole = {{"api", 1}};
   whole.update(document);
-  write_out(stdout, whole.dump(2, ' ', false, Json::error_handler_t::replace));
-  write_out(stdout, "\n");
+  // on a terminal: \\u for what could drive it, which is the same JSON
+  write_out(whole.dump(2, ' ', terminal_out_, Json::error_handler_t::replace) + "\n");
 }
 
 void Session::raw(std::string_view bytes) {
-  write_out(stdout, bytes);
+  write_out(bytes);
+}
+
+base::Exit Session::finish(base::Exit exit) {
+  // `| head` took what it wanted
+  if (out_error_ == 0 || out_error_ == EPIPE) return exit;
+  const std::string problem = std::string("the answer could not be written to standard output: ") +
+                              std::strerror(out_error_);
+  if (exit != base::Exit::done || deployment_ended_) {
+    warning(problem);
+    return exit;
+  }
+  err_.last_words("updagent: " + problem + "\n");
+  return base::Exit::failed;
 }
 
 Json error_json(const base::Error& error) {
@@ -78,9 +92,9 @@ base::Exit Session::fail(const base::Error& error, Json document) {
     this->document(std::move(document));
   } else {
     const std::string head = color_err_ ? "\x1b[1;31mupdagent:\x1b[0m " : "updagent: ";
-    write_out(stderr, head + error.line() + "\n");
+    err_.last_words(head + error.line() + "\n");
     if (!error.hint().empty())
-      write_out(stderr, "  -> " + base::printable(error.hint(), true) + "\n");
+      err_.last_words("  -> " + base::printable(error.hint(), true) + "\n");
   }
   return error.exit();
 }

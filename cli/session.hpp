@@ -13,6 +13,7 @@
 #include "agent/base/interrupt.hpp"
 #include "agent/config/settings.hpp"
 #include "agent/deploy/deployment.hpp"
+#include "cli/lossy_output.hpp"
 
 namespace spdlog {
 class logger;
@@ -48,12 +49,19 @@ class Session {
   void print(std::string_view text);  // a line of the answer, as it is
   void document(Json document);       // "api":1 is added
   void raw(std::string_view bytes);   // the answer in either mode (PAE, JSON Lines)
+  // Nobody gets the answer: what is left of it need not be made.
+  bool answer_failed() const { return out_error_ != 0; }
   // The end of a command that failed: message and hint on stderr, or the JSON error document.
   base::Exit fail(const base::Error& error, Json document = Json::object());
+  // A deployment has ended, and its end is the exit status whatever becomes of the answer.
+  void deployment_ended() { deployment_ended_ = true; }
+  // The exit status of the process: an answer that could not be written is a failure.
+  base::Exit finish(base::Exit exit);
 
   void note(std::string_view line);     // stderr, not with --quiet
   void warning(std::string_view line);  // stderr
-  spdlog::logger& log() { return *log_; }
+  // stderr for all that is said while something is under way: never waits for a reader.
+  LossyOutput& err() { return err_; }
 
   // Colour for people: the text as it is when stdout is no terminal, with --no-color or NO_COLOR.
   std::string bold(std::string_view text) const;
@@ -70,11 +78,15 @@ class Session {
 
  private:
   std::string paint(std::string_view text, std::string_view code) const;
+  void write_out(std::string_view text);
 
   GlobalOptions options_;
   config::Layout layout_;
   base::Interrupt* interrupt_;
+  LossyOutput err_;
   std::shared_ptr<spdlog::logger> log_;
+  int out_error_ = 0;  // errno of the first write to stdout that failed
+  bool deployment_ended_ = false;
   bool terminal_out_;
   bool terminal_err_;
   bool color_out_;

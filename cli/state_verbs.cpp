@@ -7,9 +7,9 @@
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
 #include "agent/deploy/node.hpp"
-#include "agent/deploy/policy.hpp"
 #include "agent/store/store.hpp"
 #include "cli/journal_access.hpp"
+#include "cli/standing.hpp"
 #include "cli/verbs.hpp"
 
 namespace updagent::cli {
@@ -19,21 +19,8 @@ using base::Code;
 using base::Error;
 using base::Exit;
 
-constexpr std::size_t kMaxApps = 10'000;
-
 Json nullable(const std::string& text) {
   return text.empty() ? Json(nullptr) : Json(text);
-}
-
-base::Result<std::vector<std::string>> apps_here(const Session& session) {
-  if (!base::exists(session.layout().apps())) return std::vector<std::string>();
-  UPD_ASSIGN(std::vector<std::string> names,
-             base::list_directory(session.layout().apps(), kMaxApps));
-  // after `remove` only data/ is left of an app
-  std::erase_if(names, [&session](const std::string& name) {
-    return !release::is_app_name(name) || !base::exists(session.layout().releases(name));
-  });
-  return names;
 }
 
 // What a boot does with a half-done deployment.
@@ -51,63 +38,45 @@ struct AppStatus {
 };
 
 AppStatus status_of(Session& session, journal::Journal* journal, const store::AppStore& store) {
-  const std::string& app = store.name();
-  const auto links = store.links();
-  const std::string current = links ? links->current.value_or("") : "";
-  const std::string committed = links ? links->committed.value_or("") : "";
-  std::vector<journal::ReleaseRow> releases;
-  std::optional<journal::AppRow> row;
-  std::optional<journal::DeploymentRow> open;
-  if (journal != nullptr) {
-    if (auto found = journal->releases(app)) releases = std::move(*found);
-    if (auto found = journal->app(app)) row = std::move(*found);
-    if (auto found = journal->open_deployment(app)) open = std::move(*found);
-  }
-  const std::string previous = deploy::previous_release(releases, current, row).value_or("");
+  const Standing standing = standing_of(session, journal, store);
+  const std::string& current = standing.current;
   const auto manifest = current.empty()
                             ? base::Result<release::Manifest>(Error(Code::not_found, ""))
                             : store.description(current);
-  const bool running = driver_runs(session, app);
-  bool failed_way_back = false;
-  if (journal != nullptr)
-    if (const auto last = journal->last_deployment(app); last && *last)
-      failed_way_back = (*last)->outcome == deploy::outcome_name(deploy::Outcome::rollback_failed);
-  const bool waits = !running && (current != committed || failed_way_back);
+  const bool held = standing.row && standing.row->held;
   AppStatus status;
-  status.json = {{"app", app},
+  status.json = {{"app", standing.app},
                  {"strategy", manifest ? manifest->strategy : "files"},
                  {"current", nullable(current)},
-                 {"committed", nullable(committed)},
-                 {"previous", nullable(previous)},
-                 {"held", row && row->held},
+                 {"committed", nullable(standing.committed)},
+                 {"previous", nullable(standing.previous)},
+                 {"held", held},
                  {"deployment", nullptr},
                  {"generations", Json::array()},
-                 {"needs_person", waits}};
+                 {"needs_person", standing.needs_person()}};
   std::string line =
-      session.bold(app) + "  " + (current.empty() ? "no release is current" : current);
-  if (!previous.empty()) line += session.dim("  previous " + previous);
-  if (row && row->held) line += "  held by " + row->held_by;
+      session.bold(standing.app) + "  " + (current.empty() ? "no release is current" : current);
+  if (!standing.previous.empty()) line += session.dim("  previous " + standing.previous);
+  if (held) line += "  held by " + base::printable(standing.row->held_by);
   status.lines.push_back(line);
-  if (open) {
-    status.json["deployment"] = {{"trace_id", open->trace_id},
-                                 {"stage", open->state},
-                                 {"to", nullable(open->to_version)},
-                                 {"running", running},
+  if (standing.open)
+    status.json["deployment"] = {{"trace_id", standing.open->trace_id},
+                                 {"stage", standing.open->state},
+                                 {"to", nullable(standing.open->to_version)},
+                                 {"running", standing.running},
                                  {"weight_percent", 0}};
-    status.lines.push_back("  " + std::string(running ? "deploying " : "left open: ") +
-                           open->to_version + ", stage " + open->state + ", trace " +
-                           open->trace_id + (running ? "" : "  -> updagent recover " + app));
-  } else if (waits) {
-    status.lines.push_back("  " + session.bad("a person is needed") + ": current is " +
-                           (current.empty() ? "nothing" : current) + ", committed is " +
-                           (committed.empty() ? "nothing" : committed) + "  -> updagent recover " +
-                           app);
+  if (standing.open && standing.running)
+    status.lines.push_back("  deploying " + standing.open->to_version + ", stage " +
+                           standing.open->state + ", trace " + standing.open->trace_id);
+  if (const std::string problem = standing.problem(); !problem.empty()) {
+    status.lines.push_back("  " + session.bad(problem));
+    status.lines.push_back("  -> " + standing.way_out());
   }
   return status;
 }
 
 Exit run_status(Session& session, const std::string& only) {
-  auto names = apps_here(session);
+  auto names = installed_apps(session);
   if (!names) return session.fail(names.error());
   if (!only.empty()) *names = {only};
   const auto settings = session.settings();

@@ -59,10 +59,7 @@ base::Result<trust::PublicKey> add_key(Session& session, const TrustOptions& opt
     return Error(Code::usage, "this is no app name").got("'" + options.app + "'");
   UPD_ASSIGN(const std::string pem, base::read_file(options.file, trust::kMaxKeyFileBytes));
   const std::string name = options.name.empty() ? stem_of(options.file) : options.name;
-  if (name.empty() || name.find('/') != std::string::npos || name.starts_with("."))
-    return Error(Code::usage, "this is no name for a key")
-        .got("'" + name + "'")
-        .hint("--name NAME");
+  UPD_TRY(trust::check_key_name(name));
   UPD_ASSIGN(trust::PublicKey key, trust::parse_public_key(pem, name, options.file));
   const std::string folder = folder_of(session, options.app);
   const base::Status made = base::make_directories(folder, 0755);
@@ -75,7 +72,9 @@ base::Result<trust::PublicKey> add_key(Session& session, const TrustOptions& opt
     const auto same = trust::parse_public_key(there, name, key.path);
     if (!same || same->key_id != key.key_id)
       return Error(Code::usage, "another key is trusted under the name '" + name + "' already")
-          .hint("updagent trust remove " + name + ", or give this one another --name");
+          .hint("updagent trust remove " + name +
+                (options.app.empty() ? "" : " --app " + options.app) +
+                ", or give this one another --name");
   }
   // what is written is the key that was read, in one canonical form
   UPD_ASSIGN(const std::string canonical, trust::public_key_pem(key));
@@ -109,7 +108,11 @@ base::Result<std::vector<std::string>> folders(Session& session) {
   for (const std::string& name : names) {
     struct stat about{};
     const std::string path = session.layout().trust() + "/" + name;
-    if (::stat(path.c_str(), &about) == 0 && S_ISDIR(about.st_mode)) apps.push_back(name);
+    if (::stat(path.c_str(), &about) != 0 || !S_ISDIR(about.st_mode)) continue;
+    if (release::is_app_name(name))
+      apps.push_back(name);
+    else
+      session.note("'" + path + "' is no app's name: what is in it counts for nothing");
   }
   return apps;
 }
@@ -134,7 +137,7 @@ Exit run_list(Session& session) {
     if (!keys) return session.fail(keys.error());
     for (const trust::PublicKey& key : *keys) {
       list.push_back(key_json(key, app));
-      std::string name = key.name;
+      std::string name = base::printable(key.name);
       name.resize(std::max<std::size_t>(name.size(), 16), ' ');
       session.print(name + "  " + std::string(trust::key_type_name(key.type)) + "  " +
                     (app.empty() ? "every app" : app + " alone") + "  " +
@@ -144,6 +147,29 @@ Exit run_list(Session& session) {
   if (list.empty()) session.print("no key is trusted: updagent trust add KEY.pub");
   session.document({{"keys", list}});
   return Exit::done;
+}
+
+// An app without keys of its own takes releases of those who may sign for every app.
+Json warn_of_general_keys(Session& session, const std::string& app) {
+  Json list = Json::array();
+  const auto general = keys_in(session, "");
+  if (!general) {
+    session.warning("'" + app +
+                    "' has no keys of its own any more, and those for every app can't be "
+                    "read: " +
+                    general.error().line());
+    return list;
+  }
+  std::vector<std::string> names;
+  for (const trust::PublicKey& key : *general) {
+    list.push_back(key_json(key, ""));
+    names.push_back(key.name + " (" + trust::fingerprint(key.key_id) + ")");
+  }
+  session.warning("this was the last key of '" + app + "' alone: " +
+                  (names.empty() ? "no key is trusted for it now"
+                                 : "from now on the keys for every app count for it: " +
+                                       base::join(names, ", ")));
+  return list;
 }
 
 Exit run_remove(Session& session, const TrustOptions& options) {
@@ -157,8 +183,12 @@ Exit run_remove(Session& session, const TrustOptions& options) {
         base::remove_file_durably(folder->get(), key.path.substr(key.path.find_last_of('/') + 1));
     if (!removed) return session.fail(removed.error());
     record(session, "trust.removed", options.app, key);
-    session.document(key_json(key, options.app));
-    session.print("no longer trusted  " + key.name + "  " + trust::fingerprint(key.key_id));
+    Json document = key_json(key, options.app);
+    if (!options.app.empty() && keys->size() == 1)
+      document["now_trusted"] = warn_of_general_keys(session, options.app);
+    session.document(document);
+    session.print("no longer trusted  " + base::printable(key.name) + "  " +
+                  trust::fingerprint(key.key_id));
     return Exit::done;
   }
   return session.fail(

@@ -15,6 +15,7 @@ const std::vector<Exit> kDriverExits = {Exit::done,        Exit::failed,        
                                         Exit::refused,     Exit::rolled_back,     Exit::busy,
                                         Exit::not_fetched, Exit::rollback_failed, Exit::damaged};
 
+// exit 1 everywhere: I/O, ^C, an answer that could not be written
 const std::vector<Verb>& table() {
   static const std::vector<Verb> kVerbs = {
       {"keygen",
@@ -43,14 +44,14 @@ const std::vector<Verb>& table() {
        "The release is not rebuilt: only its first entry changes. For a key in an HSM: --print-pae "
        "gives "
        "the bytes to sign, --attach SIG --public KEY.pub puts the signature in.",
-       {Exit::done, Exit::failed, Exit::usage, Exit::refused},
+       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::not_fetched},
        false,
        &setup_sign},
       {"inspect",
        "Look",
        "show what is in a release, trusted or not",
        "Reads the envelope and the manifest, from a file or a URL. Nothing is installed.",
-       {Exit::done, Exit::usage, Exit::refused, Exit::not_fetched},
+       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::not_fetched},
        true,
        &setup_inspect},
       {"verify",
@@ -58,8 +59,10 @@ const std::vector<Verb>& table() {
        "is a release trusted here, is an installed tree intact",
        "With a file or a URL: signatures, manifest and every byte. With --installed APP: every "
        "file of "
-       "the current release against its manifest.",
-       {Exit::done, Exit::usage, Exit::refused, Exit::not_found, Exit::not_fetched, Exit::damaged},
+       "the current release against its manifest (exit 9 when one differs), and whether the keys "
+       "that signed it are trusted today (exit 3 when they are not).",
+       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::not_found, Exit::not_fetched,
+        Exit::damaged},
        true,
        &setup_verify},
       {"trust",
@@ -92,14 +95,14 @@ const std::vector<Verb>& table() {
        "Run at boot by updagent-recover.service and by the guardian of each deployment; needs "
        "nothing to "
        "be typed. --rebuild makes a new database from the trees.",
-       {Exit::done, Exit::failed, Exit::usage, Exit::busy, Exit::rollback_failed},
+       {Exit::done, Exit::failed, Exit::usage, Exit::busy, Exit::not_found, Exit::rollback_failed},
        true,
        &setup_recover},
       {"hold",
        "Deploy",
        "keep an app at its version until --off",
        "apply refuses while an app is held; rollback still works.",
-       {Exit::done, Exit::usage, Exit::not_found},
+       {Exit::done, Exit::failed, Exit::usage, Exit::not_found},
        false,
        &setup_hold},
       {"remove",
@@ -114,14 +117,14 @@ const std::vector<Verb>& table() {
        "what runs on this node",
        "Current and previous release of each app, the deployment that is running, what waits for a "
        "person.",
-       {Exit::done, Exit::usage, Exit::not_found},
+       {Exit::done, Exit::failed, Exit::usage, Exit::not_found},
        false,
        &setup_status},
       {"releases",
        "Look",
        "the releases of an app: state, size, digest, when, by which trace",
        "",
-       {Exit::done, Exit::usage, Exit::not_found},
+       {Exit::done, Exit::failed, Exit::usage, Exit::not_found},
        false,
        &setup_releases},
       {"log",
@@ -130,22 +133,28 @@ const std::vector<Verb>& table() {
        "log [filters], log show TRACE (a timeline), log verify [--head N:HASH], log export, log "
        "prune --before T. "
        "Times are RFC 3339 or relative: --since 2h.",
-       {Exit::done, Exit::usage, Exit::not_found, Exit::damaged},
+       {Exit::done, Exit::failed, Exit::usage, Exit::not_found, Exit::damaged},
        false,
        &setup_log},
       {"doctor",
        "Node",
        "what this node can and can't do, and the mend",
        "Kernel, file system, keys, permissions, clock, disk, configuration.",
-       {Exit::done, Exit::usage},
+       {Exit::done, Exit::failed, Exit::usage},
        false,
        &setup_doctor},
-      {"version", "Node", "print the version", "", {Exit::done}, false, &setup_version},
+      {"version",
+       "Node",
+       "print the version",
+       "",
+       {Exit::done, Exit::failed, Exit::usage},
+       false,
+       &setup_version},
       {"help",
        "Node",
        "help on a verb; --man and --completion print the man page and the shell completion",
        "",
-       {Exit::done, Exit::usage},
+       {Exit::done, Exit::failed, Exit::usage},
        false,
        &setup_help},
   };
@@ -168,94 +177,6 @@ const CLI::Validator kDurationText(
 
 base::Milliseconds duration_of(const std::string& checked_text) {
   return base::parse_duration(checked_text).value_or(base::Milliseconds(0));
-}
-
-std::string overview(const Session& session) {
-  std::string out =
-      "updagent " UPDAGENT_VERSION
-      ": signed releases, installed atomically, undone by themselves when they are bad\n\n"
-      "usage: updagent [--root DIR] [--config FILE] [--trust KEY] [--json] VERB ...\n";
-  for (const std::string_view group : {"Deploy", "Look", "Make releases", "Trust", "Node"}) {
-    out += "\n" + session.bold(group) + "\n";
-    for (const Verb& verb : verbs()) {
-      if (verb.group != group) continue;
-      std::string name(verb.name);
-      name.resize(10, ' ');
-      out += "  " + name + std::string(verb.summary) + "\n";
-    }
-  }
-  out +=
-      "\nA first try: updagent keygen, pack, trust add, apply. Each verb explains itself: updagent "
-      "help VERB\n";
-  return out;
-}
-
-std::string verb_help(const std::string& name) {
-  for (const Verb& verb : verbs()) {
-    if (verb.name != name) continue;
-    CLI::App app(std::string(verb.summary), "updagent " + name);
-    app.footer(std::string(verb.details));
-    static_cast<void>(verb.setup(app));
-    std::string exits = "\nExit status:";
-    for (const Exit exit : verb.exits) exits += " " + std::to_string(static_cast<int>(exit));
-    return app.help() + exits + "   (docs/exit-codes.md)\n";
-  }
-  return "";
-}
-
-std::string man_page() {
-  std::string out = ".TH UPDAGENT 1 \"\" \"updagent " UPDAGENT_VERSION
-                    "\"\n.SH NAME\nupdagent \\- release agent for Linux nodes\n"
-                    ".SH SYNOPSIS\n.B updagent\n[\\fB\\-\\-root\\fR DIR] [\\fB\\-\\-config\\fR "
-                    "FILE] [\\fB\\-\\-trust\\fR KEY] "
-                    "[\\fB\\-\\-json\\fR] VERB ...\n.SH VERBS\n";
-  for (const Verb& verb : verbs()) {
-    CLI::App command(std::string(verb.summary), std::string(verb.name));
-    static_cast<void>(verb.setup(command));
-    out += ".TP\n.B " + std::string(verb.name) + "\n" + std::string(verb.summary) + ".\n";
-    if (!verb.details.empty()) out += std::string(verb.details) + "\n";
-    for (const CLI::Option* option : command.get_options()) {
-      if (option->get_name() == "--help") continue;
-      out +=
-          ".br\n\\fB" + option->get_name(false, true) + "\\fR: " + option->get_description() + "\n";
-    }
-    out += ".br\nExit status:";
-    for (const Exit exit : verb.exits) out += " " + std::to_string(static_cast<int>(exit));
-    out += "\n";
-  }
-  return out;
-}
-
-std::string bash_completion() {
-  std::string names;
-  std::string cases;
-  for (const Verb& verb : verbs()) {
-    names += std::string(verb.name) + " ";
-    CLI::App command(std::string(verb.summary), std::string(verb.name));
-    static_cast<void>(verb.setup(command));
-    std::string words;
-    for (const CLI::Option* option : command.get_options())
-      for (const std::string& name : option->get_lnames()) words += "--" + name + " ";
-    for (const CLI::App* sub : command.get_subcommands({})) words += sub->get_name() + " ";
-    cases += "    " + std::string(verb.name) + ") words=\"" + words + "\" ;;\n";
-  }
-  return "# bash completion for updagent; source it or put it into /etc/bash_completion.d\n"
-         "_updagent() {\n"
-         "  local verb= word words\n"
-         "  for word in \"${COMP_WORDS[@]:1:COMP_CWORD-1}\"; do\n"
-         "    case \" " +
-         names +
-         "\" in *\" $word \"*) verb=$word; break ;; esac\n"
-         "  done\n"
-         "  case \"$verb\" in\n"
-         "    '') words=\"" +
-         names + "--root --config --trust --json --quiet --no-color --log-level\" ;;\n" + cases +
-         "  esac\n"
-         "  COMPREPLY=($(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\"))\n"
-         "  [ ${#COMPREPLY[@]} -gt 0 ] || COMPREPLY=($(compgen -f -- "
-         "\"${COMP_WORDS[COMP_CWORD]}\"))\n"
-         "}\n"
-         "complete -o filenames -F _updagent updagent\n";
 }
 
 }  // namespace updagent::cli

@@ -45,10 +45,14 @@ Run setup_doctor(CLI::App& command);
 Run setup_version(CLI::App& command);
 Run setup_help(CLI::App& command);
 
+// Of every verb, before or after it.
+void add_global_options(CLI::App& app, GlobalOptions& options);
+
 // Help texts made from the table.
 std::string overview(const Session& session);
-std::string verb_help(const std::string& name);  // "" if there is no such verb
-std::string man_page();                          // troff, for updagent(1)
+// Of the verb with all its subcommands, or of one of them; "" if there is no such verb.
+std::string verb_help(const std::string& name, const std::string& subcommand = "");
+std::string man_page();  // troff, for updagent(1)
 std::string bash_completion();
 
 // Duration options: "30s"; refused by CLI11 with what was expected.

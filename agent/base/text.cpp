@@ -33,6 +33,17 @@ std::size_t utf8_sequence(std::string_view text) {
   return 0;
 }
 
+// What turns the order of the letters around it, or ends a line without being a control byte: a
+// name could read as another one. UAX #9; U+2028 and U+2029.
+bool is_deceptive(std::string_view sequence) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(sequence[i]); };
+  if (sequence.size() == 2) return byte(0) == 0xD8 && byte(1) == 0x9C;  // U+061C
+  if (sequence.size() != 3 || byte(0) != 0xE2) return false;
+  if (byte(1) == 0x80)  // U+200E, U+200F, U+2028 to U+202E
+    return byte(2) == 0x8E || byte(2) == 0x8F || (byte(2) >= 0xA8 && byte(2) <= 0xAE);
+  return byte(1) == 0x81 && byte(2) >= 0xA6 && byte(2) <= 0xA9;  // U+2066 to U+2069
+}
+
 void append_escaped(std::string& out, unsigned char byte) {
   out += "\\x";
   out += kHexDigits[byte >> 4];
@@ -65,10 +76,10 @@ std::string printable(std::string_view text, bool keep_lines) {
     if (length == 0 || (length == 1 && (byte < 0x20 || byte == 0x7F) && !kept_line)) {
       append_escaped(out, byte);
       text.remove_prefix(1);
-    } else if (c1) {
-      append_escaped(out, byte);
-      append_escaped(out, static_cast<unsigned char>(text[1]));
-      text.remove_prefix(2);
+    } else if (c1 || is_deceptive(text.substr(0, length))) {
+      for (const char each : text.substr(0, length))
+        append_escaped(out, static_cast<unsigned char>(each));
+      text.remove_prefix(length);
     } else {
       out.append(text.substr(0, length));
       text.remove_prefix(length);

@@ -11,8 +11,9 @@
 
 namespace updagent::base {
 
-// Control bytes (C0, DEL, C1 as UTF-8) as \xNN, so that a hostile name or a hook's output can't
-// drive the operator's terminal. Newline and tab are escaped too unless keep_lines.
+// Control bytes (C0, DEL, C1 as UTF-8), marks that change the direction of text, and line
+// separators as \xNN, so that a hostile name or a hook's output can't drive the operator's terminal
+// or read as something else. Newline and tab are escaped too unless keep_lines.
 std::string printable(std::string_view text, bool keep_lines = false);
 
 bool is_valid_utf8(std::string_view text);

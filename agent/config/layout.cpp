@@ -19,12 +19,13 @@ std::string absolute(const std::string& path) {
 
 Layout Layout::for_root(const std::optional<std::string>& root,
                         const std::optional<std::string>& config_file) {
-  Layout layout{"/var/lib/updagent", "/run/updagent", "/etc/updagent", false};
+  Layout layout{"/var/lib/updagent", "/run/updagent", "/etc/updagent", false, ""};
   if (root) {
     const std::string top = absolute(*root);
     const std::string below = top == "/" ? "" : top;
-    layout = {top, below + "/run", below + "/etc", true};
+    layout = {top, below + "/run", below + "/etc", true, ""};
   }
+  layout.trust_folder = layout.etc + "/trust.d";
   if (config_file)
     layout.etc = std::filesystem::path(absolute(*config_file)).parent_path().string();
   return layout;

@@ -26,9 +26,10 @@ struct Layout {
   std::string runtime;  // DIR/run, or /run/updagent
   std::string etc;      // DIR/etc, or /etc/updagent (or the folder of --config)
   bool explicit_root = false;
+  std::string trust_folder;  // DIR/etc/trust.d, or /etc/updagent/trust.d
 
   // Paths become absolute, so that a hook's working directory doesn't matter. With `config_file`
-  // (--config) its folder is `etc`.
+  // (--config) its folder is `etc`; the keys stay the node's.
   static Layout for_root(const std::optional<std::string>& root,
                          const std::optional<std::string>& config_file = std::nullopt);
 
@@ -50,7 +51,7 @@ struct Layout {
   std::string driver_lock(const std::string& name) const {
     return runtime + "/." + name + ".driver";
   }
-  std::string trust() const { return etc + "/trust.d"; }
+  std::string trust() const { return trust_folder; }
 };
 
 struct Notification {

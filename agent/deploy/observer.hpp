@@ -14,7 +14,8 @@ struct BytesProgress {
   std::string_view what;  // "fetching", "unpacking"
   std::uint64_t done = 0;
   std::optional<std::uint64_t> total;  // bytes
-  std::string note;                    // "link lost (connection refused), again in 4 s"
+  std::string note;                    // while waiting: "link lost (connection refused)"
+  base::Milliseconds retry_in{0};      // while waiting
 };
 
 class Observer {

@@ -30,8 +30,7 @@ std::string waiting_note(const fetch::Progress& progress) {
   if (progress.waiting == fetch::Waiting::none) return "";
   return std::string(progress.waiting == fetch::Waiting::server_busy ? "server busy"
                                                                      : "link lost") +
-         " (" + progress.last_problem + "), again in " +
-         base::human_duration(progress.retry_in.count() * 1000);
+         " (" + progress.last_problem + ")";
 }
 
 constexpr std::size_t kPipeBytes = 256 * 1024;
@@ -63,14 +62,17 @@ base::Status Engine::fetch() {
   request.credentials = {node.ca_file, node.client_certificate, node.client_key, node.netrc,
                          node.netrc_file};
   request.interrupt = context_.interrupt;
-  bool was_waiting = false;
-  request.on_progress = [this, &was_waiting](const fetch::Progress& progress) {
+  // an outage lasts until bytes come: attempts that bring none are part of it
+  std::optional<std::uint64_t> outage_at;
+  request.on_progress = [this, &outage_at](const fetch::Progress& progress) {
     const bool waiting = progress.waiting != fetch::Waiting::none;
-    if (waiting && !was_waiting)
+    if (waiting && outage_at != progress.bytes) {
       recorder_.event("fetch.waiting", "started",
                       {{"problem", progress.last_problem}, {"bytes", progress.bytes}});
-    was_waiting = waiting;
-    observer().progress({"fetching", progress.bytes, progress.total, waiting_note(progress)});
+      outage_at = progress.bytes;
+    }
+    observer().progress(
+        {"fetching", progress.bytes, progress.total, waiting_note(progress), progress.retry_in});
   };
   // The envelope stands first: who signed it and which release it is are known before the rest is
   // downloaded, so a refusal or "unchanged" costs a few kilobytes.
@@ -390,7 +392,7 @@ base::Status Engine::stage() {
   const std::uint64_t total = plan_.manifest->entries.total_file_bytes();
   UPD_TRY(plan_.reader->read_entries(
       plan_.manifest->entries, *plan_.staging, [&](const release::ReadProgress& progress) {
-        observer().progress({"unpacking", progress.bytes, total, ""});
+        observer().progress({"unpacking", progress.bytes, total, "", base::Milliseconds(0)});
       }));
   UPD_TRY(plan_.staging->finish(plan_.manifest->entries));
   base::failpoint::hit("deploy.after_unpack");

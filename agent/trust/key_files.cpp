@@ -77,6 +77,14 @@ Status refuse_existing(int directory_fd, const std::string& directory, const std
 
 }  // namespace
 
+Status check_key_name(std::string_view name) {
+  if (is_key_name(name)) return base::ok();
+  return Error(Code::usage, "'" + std::string(name) + "' is no name for a key")
+      .expected("1 to 100 letters, digits, '.', '_', '-', '@' or '+', no '.' or '-' in front")
+      .got("'" + std::string(name) + "'")
+      .hint("choose one with --name NAME");
+}
+
 Result<PrivateKey> PrivateKey::load(const std::string& path) {
   // any owner: whoever may read it holds the key anyway
   const base::Guard guard{Code::key_unusable, base::kOthersMayReadOrWrite, true};
@@ -90,9 +98,7 @@ Result<PrivateKey> PrivateKey::load(const std::string& path) {
 
 Result<PublicKey> write_key_pair(const std::string& directory, const std::string& name,
                                  KeyType type) {
-  if (!is_key_name(name))
-    return Error(Code::usage, "'" + name + "' is no name for a key")
-        .expected("1 to 100 letters, digits, '.', '_', '-', '@' or '+', no '.' or '-' in front");
+  UPD_TRY(check_key_name(name));
   UPD_TRY(base::make_directories(directory, 0700));
   UPD_ASSIGN(const UniqueFd folder, base::open_directory(directory));
   UPD_TRY(refuse_existing(folder.get(), directory, name + ".key"));

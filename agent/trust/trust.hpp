@@ -71,6 +71,8 @@ base::Result<PublicKey> parse_public_key(std::string_view pem, std::string name,
 base::Result<std::string> public_key_pem(const PublicKey& key);
 // Raw Ed25519 (RFC 8032) or DER ECDSA/SHA-256 (RFC 3279); false for anything else.
 bool signature_fits(const PublicKey& key, std::string_view message, std::string_view signature);
+// What a key may be called: a file name that also reads well in `trust list`. Code::usage.
+base::Status check_key_name(std::string_view name);
 // NAME.key (0600) and NAME.pub (0644) in `directory`, which is made if need be (0700), never over
 // an existing file.
 base::Result<PublicKey> write_key_pair(const std::string& directory, const std::string& name,
@@ -81,6 +83,7 @@ struct TrustSet {
   std::vector<PublicKey> keys;
   int threshold = 1;
   std::string where;  // for messages: "/etc/updagent/trust.d", "--trust release.pub"
+  std::string to_add = "updagent trust add FILE";  // what makes one more key count
 };
 
 // trust.d/APP/*.pub if that folder has any, otherwise trust.d/*.pub. A file or folder (trust.d's

@@ -91,10 +91,15 @@ Result<TrustSet> load_trust(const std::string& trust_directory, const std::strin
   // whoever can rename trust.d can put another in its place
   UPD_TRY(base::check_guarded_directory(parent_of(trust_directory), kInstalled, true));
   UPD_TRY(base::check_guarded_directory(trust_directory, kInstalled));
-  TrustSet set{{}, threshold, trust_directory + (app.empty() ? "" : "/" + app)};
+  TrustSet set;
+  set.threshold = threshold;
+  set.where = trust_directory + (app.empty() ? "" : "/" + app);
   if (!app.empty()) {
     UPD_TRY(add_folder(set, set.where, kInstalled));
-    if (!set.keys.empty()) return set;
+    if (!set.keys.empty()) {
+      set.to_add += " --app " + app;
+      return set;
+    }
     set.where = trust_directory;
   }
   UPD_TRY(add_folder(set, trust_directory, kInstalled));
@@ -103,7 +108,10 @@ Result<TrustSet> load_trust(const std::string& trust_directory, const std::strin
 
 Result<TrustSet> load_trust_from(const std::vector<std::string>& paths, int threshold) {
   UPD_TRY(check_threshold(threshold));
-  TrustSet set{{}, threshold, "--trust " + base::join(paths, " --trust ")};
+  TrustSet set;
+  set.threshold = threshold;
+  set.where = "--trust " + base::join(paths, " --trust ");
+  set.to_add = "the same command with --trust FILE, too";
   for (const std::string& path : paths) {
     if (is_directory(path)) {
       UPD_TRY(add_folder(set, path, kNamedByOperator));

@@ -27,10 +27,10 @@ std::string claimed_text(const Envelope& envelope) {
   return base::join(claimed_fingerprints(envelope), " and ");
 }
 
-std::string trust_hint(const Envelope& envelope) {
+std::string trust_hint(const Envelope& envelope, const TrustSet& trust) {
   return "signed, it says, by " + claimed_text(envelope) +
-         "; compare that with what the publisher tells you, get the .pub file, then run: "
-         "updagent trust add FILE";
+         "; compare that with what the publisher tells you, get the .pub file, then run: " +
+         trust.to_add;
 }
 
 const PublicKey* key_named(const TrustSet& trust, std::string_view key_id) {
@@ -80,7 +80,7 @@ Error too_few(const std::vector<GoodSignature>& good, const TrustSet& trust) {
   const std::size_t known = distinct_keys(trust);
   if (known < static_cast<std::size_t>(trust.threshold))
     return std::move(error).hint("only " + std::to_string(known) + " in " + trust.where +
-                                 ": add the others with: updagent trust add FILE");
+                                 ": add the others with: " + trust.to_add);
   return std::move(error).hint(
       "another key holder adds a signature with: updagent sign FILE --key KEY -o FILE2");
 }
@@ -98,7 +98,7 @@ Status check_signatures(const Envelope& envelope, const TrustSet& trust,
     return Error(Code::signature_unknown_key, "signed by no key that this node trusts")
         .expected("a key in " + trust.where)
         .got(claimed_text(envelope))
-        .hint(trust_hint(envelope));
+        .hint(trust_hint(envelope, trust));
   UPD_TRY(refuse_bad(envelope, trust, good));
   return too_few(good, trust);
 }
@@ -121,7 +121,7 @@ Status check_before(const Envelope& envelope, const TrustSet& trust) {
     return Error(Code::no_trusted_keys, "this node trusts no key yet")
         .expected("a key in " + trust.where)
         .got("none")
-        .hint(trust_hint(envelope));
+        .hint(trust_hint(envelope, trust));
   return base::ok();
 }
 

@@ -12,6 +12,17 @@ TEST(Printable, Control_bytes_are_escaped_and_text_is_kept) {
   EXPECT_EQ(printable(std::string("a\0b", 3)), "a\\x00b");
 }
 
+TEST(Printable, Marks_of_direction_and_line_separators_are_shown) {
+  EXPECT_EQ(printable("a\xE2\x80\xAEtxt.exe"), "a\\xe2\\x80\\xaetxt.exe");  // U+202E
+  EXPECT_EQ(printable("\xE2\x80\x8E\xE2\x80\x8F"), "\\xe2\\x80\\x8e\\xe2\\x80\\x8f");
+  EXPECT_EQ(printable("\xE2\x81\xA6\xE2\x81\xA9"), "\\xe2\\x81\\xa6\\xe2\\x81\\xa9");
+  EXPECT_EQ(printable("\xD8\x9C\xE2\x80\xA8"), "\\xd8\\x9c\\xe2\\x80\\xa8");
+  // neighbours: joiners that scripts and emoji need, a dash, an arabic letter
+  for (const char* kept :
+       {"\xE2\x80\x8C", "\xE2\x80\x8D", "\xE2\x80\x94", "\xE2\x81\xA0", "\xD8\xA7"})
+    EXPECT_EQ(printable(kept), kept);
+}
+
 TEST(Printable, C1_controls_in_UTF8_are_escaped_too) {
   EXPECT_EQ(printable("\xC2\x9B"
                       "31m"),
