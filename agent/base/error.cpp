@@ -104,6 +104,12 @@ const std::vector<CodeInfo>& all_codes() {
   return kCodes;
 }
 
+std::optional<Code> code_from_name(std::string_view name) {
+  for (const CodeInfo& known : all_codes())
+    if (known.name == name) return known.code;
+  return std::nullopt;
+}
+
 const CodeInfo& info(Code code) {
   return all_codes()[static_cast<std::size_t>(code)];
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tl/expected.hpp>
@@ -99,6 +100,8 @@ struct CodeInfo {
 };
 
 const CodeInfo& info(Code code);
+// Nothing for a word that is none of ours.
+std::optional<Code> code_from_name(std::string_view name);
 // All codes in the order of the enum, for docs and the test that compares them.
 const std::vector<CodeInfo>& all_codes();
 

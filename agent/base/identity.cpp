@@ -33,6 +33,18 @@ Result<Identity> identity_of_user(const std::string& name) {
   return identity;
 }
 
+Result<gid_t> gid_of_group(const std::string& name) {
+  group entry{};
+  group* found = nullptr;
+  std::string buffer(kNssBuffer, '\0');
+  const int failed = ::getgrnam_r(name.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (failed != 0) return system_error(failed, "cannot look up the group '" + name + "'");
+  if (found == nullptr)
+    return Error(Code::config_invalid, "the group '" + name + "' does not exist on this node")
+        .hint("create it (addgroup --system " + name + "), or name another one");
+  return entry.gr_gid;
+}
+
 Identity own_identity() {
   Identity identity;
   identity.uid = ::geteuid();

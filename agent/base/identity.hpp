@@ -20,6 +20,8 @@ struct Identity {
 
 // By name through NSS; Code::config_invalid when there is no such user.
 Result<Identity> identity_of_user(const std::string& name);
+// Code::config_invalid when there is no such group.
+Result<gid_t> gid_of_group(const std::string& name);
 // The process's own.
 Identity own_identity();
 

@@ -1,8 +1,10 @@
+#include "agent/config/environment_file.hpp"
+
 #include <algorithm>
+#include <string_view>
 
 #include "agent/base/guarded_file.hpp"
 #include "agent/base/text.hpp"
-#include "agent/config/settings.hpp"
 
 namespace updagent::config {
 namespace {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "agent/base/text.hpp"
+#include "agent/release/resolved_service.hpp"
 
 namespace updagent::config {
 namespace {
@@ -62,24 +63,47 @@ constexpr std::array kSettingKeys = {
            [](S& s) -> Slot { return &s.app.threshold; }},
 
     Key<S>{{"run.user", Kind::user, Scope::app, 0, 0,
-            "user of hooks and exec probes, whatever the release says"},
+            "user of the service, hooks and exec probes, whatever the release says"},
            [](S& s) -> Slot { return &s.app.user; }},
-    Key<S>{{"run.default_user", Kind::user, Scope::app, 0, 0,
-            "user of hooks and exec probes when neither run.user nor the release names one"},
-           [](S& s) -> Slot { return &s.app.default_user; }},
-    Key<S>{{"run.environment", Kind::environment, Scope::app, 0, 0,
-            "variables for hooks and exec probes, over the release's of the same name"},
-           [](S& s) -> Slot { return &s.app.environment; }},
     Key<S>{
-        {"run.environment_files", Kind::paths, Scope::app, 0, 0,
-         "files of NAME=value lines for secrets, mode 0600; read at each deployment, never logged"},
-        [](S& s) -> Slot { return &s.app.environment_files; }},
+        {"run.default_user", Kind::user, Scope::app, 0, 0,
+         "user of the service, hooks and exec probes when neither run.user nor the release names "
+         "one"},
+        [](S& s) -> Slot { return &s.app.default_user; }},
+    Key<S>{
+        {"run.environment", Kind::environment, Scope::app, 0, 0,
+         "variables for the service, hooks and exec probes, over the release's of the same name"},
+        [](S& s) -> Slot { return &s.app.environment; }},
+    Key<S>{{"run.environment_files", Kind::paths, Scope::app, 0, 0,
+            "files of NAME=value lines for secrets, mode 0600; read at each deployment and start, "
+            "never logged"},
+           [](S& s) -> Slot { return &s.app.environment_files; }},
+    Key<S>{{"run.listeners", Kind::listeners, Scope::app, 0, 0,
+            "addresses of the service's listeners by name, over the release's"},
+           [](S& s) -> Slot { return &s.app.listeners; }},
+    Key<S>{{"run.rlimits", Kind::rlimits, Scope::app, 0, 0,
+            "resource limits of the service, over the release's of the same name"},
+           [](S& s) -> Slot { return &s.app.rlimits; }},
+    Key<S>{{"run.max_generations", Kind::integer, Scope::app, release::kMinGenerations,
+            release::kMaxGenerations,
+            "generations of the service at a time, those that drain included; then a deployment "
+            "waits"},
+           [](S& s) -> Slot { return &s.app.max_generations; }},
 
     Key<S>{{"allow.users", Kind::users, Scope::app, 0, 0,
             "users that a release may ask for; \"*\" is any but root"},
            [](S& s) -> Slot { return &s.app.allowed_users; }},
     Key<S>{{"allow.root", Kind::boolean, Scope::app, 0, 0, "a release may ask for root"},
            [](S& s) -> Slot { return &s.app.allow_root; }},
+    Key<S>{{"allow.groups", Kind::groups, Scope::app, 0, 0,
+            "supplementary groups that a service may ask for"},
+           [](S& s) -> Slot { return &s.app.allowed_groups; }},
+    Key<S>{{"allow.capabilities", Kind::capabilities, Scope::app, 0, 0,
+            "capabilities that a service may ask for"},
+           [](S& s) -> Slot { return &s.app.allowed_capabilities; }},
+    Key<S>{{"allow.addresses", Kind::addresses, Scope::app, 0, 0,
+            "where a service may ask to listen, beside unix sockets in the app's runtime folder"},
+           [](S& s) -> Slot { return &s.app.allowed_addresses; }},
 
     Key<S>{{"retention.keep", Kind::integer, Scope::app, 1, 1000,
             "good releases that stay on disk, whatever the release says"},
@@ -91,6 +115,20 @@ constexpr std::array kSettingKeys = {
     Key<S>{{"limits.max_watch", Kind::duration, Scope::app, 0, 30 * kDay,
             "a longer watch of a release is cut to this"},
            [](S& s) -> Slot { return &s.app.max_watch; }},
+    Key<S>{{"limits.max_ready_timeout", Kind::duration, Scope::app, kSecond, kDay,
+            "a longer ready_timeout of a release is cut to this; its service can't extend it "
+            "further"},
+           [](S& s) -> Slot { return &s.app.max_ready_timeout; }},
+    Key<S>{{"limits.max_drain_timeout", Kind::duration, Scope::app, 0, kDay,
+            "a longer drain_timeout of a release is cut to this"},
+           [](S& s) -> Slot { return &s.app.max_drain_timeout; }},
+    Key<S>{{"limits.max_stop_timeout", Kind::duration, Scope::app, kSecond, kDay,
+            "a longer stop_timeout of a release is cut to this; its service can't extend it "
+            "further"},
+           [](S& s) -> Slot { return &s.app.max_stop_timeout; }},
+    Key<S>{{"limits.memory_reserve", Kind::size, Scope::app, 0, 16 * kTera,
+            "memory that must be at hand for a new generation beside what the active one uses"},
+           [](S& s) -> Slot { return &s.app.memory_reserve; }},
     Key<S>{{"limits.max_release_bytes", Kind::size, Scope::app, 1, 16 * kTera,
             "a release whose files are larger together is refused"},
            [](S& s) -> Slot { return &s.app.max_release_bytes; }},
@@ -186,6 +224,16 @@ std::string_view kind_name(Kind kind) {
       return "list of words";
     case Kind::environment:
       return "table of NAME = \"value\"";
+    case Kind::groups:
+      return "list of group names";
+    case Kind::capabilities:
+      return "list of capabilities";
+    case Kind::addresses:
+      return "list of address patterns";
+    case Kind::listeners:
+      return "table of NAME = \"address\"";
+    case Kind::rlimits:
+      return "table of NAME = number";
   }
   return "";
 }
@@ -221,6 +269,13 @@ struct TomlText {
   std::string operator()(const std::map<std::string, std::string>* table) const {
     std::vector<std::string> pairs;
     for (const auto& [name, value] : *table) pairs.push_back(name + " = " + quoted(value));
+    return "{" + base::join(pairs, ", ") + "}";
+  }
+  std::string operator()(const std::map<std::string, std::uint64_t>* table) const {
+    std::vector<std::string> pairs;
+    for (const auto& [name, value] : *table)
+      pairs.push_back(name + " = " +
+                      (value == release::kUnlimited ? quoted("unlimited") : std::to_string(value)));
     return "{" + base::join(pairs, ", ") + "}";
   }
   template <class T>

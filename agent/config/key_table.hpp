@@ -21,14 +21,19 @@ enum class Kind {
   url,   // http or https
   user,  // or group: a name for NSS
   boolean,
-  integer,      // low to high
-  duration,     // low to high milliseconds
-  size,         // low to high bytes; an integer or "64MiB"
-  paths,        // list
-  users,        // list; "*" too, but not root
-  outcomes,     // list
-  command,      // list: a program and its arguments
-  environment,  // table of NAME = "value"
+  integer,       // low to high
+  duration,      // low to high milliseconds
+  size,          // low to high bytes; an integer or "64MiB"
+  paths,         // list
+  users,         // list; "*" too, but not root
+  outcomes,      // list
+  command,       // list: a program and its arguments
+  environment,   // table of NAME = "value"
+  groups,        // list
+  capabilities,  // list: CAP_...
+  addresses,     // list of patterns
+  listeners,     // table of NAME = "address"
+  rlimits,       // table of NAME = number, size or "unlimited"
 };
 
 enum class Scope { node, app };  // app: in apps.d/APP.toml as well
@@ -43,9 +48,10 @@ struct Rule {
 };
 
 // Where a value goes; the alternative must fit the rule's kind.
-using Slot = std::variant<std::string*, std::optional<std::string>*, bool*, int*,
-                          std::optional<int>*, std::uint64_t*, base::Milliseconds*,
-                          std::vector<std::string>*, std::map<std::string, std::string>*>;
+using Slot =
+    std::variant<std::string*, std::optional<std::string>*, bool*, int*, std::optional<int>*,
+                 std::uint64_t*, base::Milliseconds*, std::vector<std::string>*,
+                 std::map<std::string, std::string>*, std::map<std::string, std::uint64_t>*>;
 
 template <class Target>
 struct Key {

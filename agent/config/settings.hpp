@@ -13,6 +13,7 @@
 
 #include "agent/base/clock.hpp"
 #include "agent/base/error.hpp"
+#include "agent/config/environment_file.hpp"
 
 namespace updagent::config {
 
@@ -46,6 +47,8 @@ struct Layout {
   }
   std::string incoming(const std::string& name) const { return app(name) + "/incoming"; }
   std::string data(const std::string& name) const { return app(name) + "/data"; }
+  // RUNTIME_DIRECTORY: sockets of the service and the folders of its generations.
+  std::string app_runtime(const std::string& name) const { return runtime + "/" + name; }
   // Held by the driver of a deployment. In the runtime folder: it needs no app folder to exist, and
   // nothing of it has to survive a boot. The dot: no app has a name like it.
   std::string driver_lock(const std::string& name) const {
@@ -84,18 +87,30 @@ struct FetchSettings {
 // What a release of one app may ask for, and how it runs here: node.toml gives the defaults, the
 // same keys in apps.d/APP.toml win.
 struct AppSettings {
-  int threshold = 1;                               // [trust]
-  std::optional<std::string> user;                 // [run] overrides the release's
-  std::string default_user = "nobody";             // [run] when neither says one
-  std::vector<std::string> allowed_users;          // [allow] users; "*" = any but root
-  bool allow_root = false;                         // [allow] root
+  int threshold = 1;                              // [trust]
+  std::optional<std::string> user;                // [run] overrides the release's
+  std::string default_user = "nobody";            // [run] when neither says one
+  std::vector<std::string> allowed_users;         // [allow] users; "*" = any but root
+  bool allow_root = false;                        // [allow] root
+  std::vector<std::string> allowed_groups;        // [allow] groups
+  std::vector<std::string> allowed_capabilities;  // [allow] capabilities
+  // [allow] addresses: patterns. Any port that an unprivileged process could bind itself; unix
+  // sockets in the app's own runtime folder need no pattern.
+  std::vector<std::string> allowed_addresses = {"tcp:*:1024-65535", "udp:*:1024-65535"};
+  std::map<std::string, std::string> listeners;    // [run] listeners: addresses by name
+  std::map<std::string, std::uint64_t> rlimits;    // [run] rlimits, over the release's
+  int max_generations = 4;                         // [run] of one app at a time, draining ones too
   std::map<std::string, std::string> environment;  // [run] environment, over the release's
   std::vector<std::string> environment_files;      // [run] NAME=value lines; 0600, never logged
   std::optional<int> keep;                         // [retention] overrides the release's
   base::Milliseconds max_hook_timeout{600'000};    // [limits] a release's timeouts are capped by it
   base::Milliseconds max_watch{3'600'000};         // [limits]
-  std::uint64_t max_release_bytes = 64ULL << 30;   // [limits] unpacked
-  std::uint64_t min_free_bytes = 64ULL << 20;      // [limits] left on the file system after staging
+  base::Milliseconds max_ready_timeout{600'000};   // [limits] extensions by the service included
+  base::Milliseconds max_drain_timeout{3'600'000};  // [limits] an old generation's memory is held
+  base::Milliseconds max_stop_timeout{600'000};     // [limits] extensions by the service included
+  std::uint64_t memory_reserve = 64ULL << 20;       // [limits] left when a generation is started
+  std::uint64_t max_release_bytes = 64ULL << 30;    // [limits] unpacked
+  std::uint64_t min_free_bytes = 64ULL << 20;  // [limits] left on the file system after staging
   bool operator==(const AppSettings&) const = default;
 };
 
@@ -131,13 +146,5 @@ struct KeyInfo {
   std::string meaning;        // one line
 };
 std::vector<KeyInfo> all_keys();
-
-inline constexpr std::size_t kMaxEnvironmentFileBytes = 64 * 1024;  // fits execve(2) many times
-// The variables of one of AppSettings::environment_files, in its order, each name once (the last
-// wins). As systemd's EnvironmentFile= in the simple cases: NAME=value lines, # and ; comments,
-// quotes around a whole value, no lines joined by a backslash. The file holds secrets: mode 0600,
-// root's or ours; no error shows a value.
-base::Result<std::vector<std::pair<std::string, std::string>>> read_environment_file(
-    const std::string& path);
 
 }  // namespace updagent::config

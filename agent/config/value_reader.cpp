@@ -3,6 +3,9 @@
 #include <algorithm>
 
 #include "agent/base/text.hpp"
+#include "agent/release/checks.hpp"
+#include "agent/release/listen_address.hpp"
+#include "agent/release/service_words.hpp"
 
 namespace updagent::config {
 namespace {
@@ -25,6 +28,15 @@ std::string expected_text(const Rule& rule) {
       return "a list of user names or \"*\"; for root set allow.root = true";
     case Kind::user:
       return "a user's or group's name";
+    case Kind::capabilities:
+      return "a list of names as \"CAP_NET_BIND_SERVICE\"";
+    case Kind::addresses:
+      return "a list of patterns as \"tcp:*:80\", \"udp:127.0.0.1:*\", \"tcp:*:8000-8099\", "
+             "\"unix:/run/shop/*\" or \"unix:@shop\"";
+    case Kind::rlimits:
+      return type + ", a size as \"64MiB\" or \"unlimited\"; nofile " +
+             std::to_string(release::kLeastOpenFiles) + " to " +
+             std::to_string(release::kMostOpenFiles);
     default:
       return type;
   }
@@ -86,6 +98,12 @@ bool is_text_of(Kind kind, const std::string& text, bool list_item) {
       return is_account_name(text);
     case Kind::users:
       return is_account_name(text) && text != "root";
+    case Kind::groups:
+      return is_account_name(text) && text != "*";
+    case Kind::capabilities:
+      return release::capability_number(text).has_value();
+    case Kind::addresses:
+      return release::parse_address_pattern(text).has_value();
     case Kind::outcomes:
       return is_outcome(text);
     default:
@@ -180,18 +198,33 @@ class ValueReader {
 
   // Merges name by name, as every table does.
   Status operator()(std::map<std::string, std::string>* out) const {
+    const bool is_environment = rule_.kind == Kind::environment;
     const auto* table = node_.as_table();
     if (table == nullptr || table->size() > kMaxListItems) return wrong(node_);
     for (const auto& [name, value] : *table) {
-      if (!is_variable_name(name.str()))
-        return Error(Code::config_invalid, place(file_, name.source()) + "'" +
-                                               std::string(name.str()) +
-                                               "' is no name for a variable")
-            .expected("letters, digits and '_', no digit in front")
-            .got("'" + std::string(name.str()) + "'");
+      UPD_TRY(is_environment ? check_variable(name) : check_listener(name));
       const auto* text = value.as_string();
       if (text == nullptr || !is_argument(text->get())) return wrong(value);
+      if (!is_environment && text->get().empty()) {  // taken back
+        out->erase(std::string(name.str()));
+        continue;
+      }
+      if (!is_environment) UPD_TRY(check_address(value, text->get()));
       (*out)[std::string(name.str())] = text->get();
+    }
+    return base::ok();
+  }
+
+  Status operator()(std::map<std::string, std::uint64_t>* out) const {
+    const auto* table = node_.as_table();
+    if (table == nullptr) return wrong(node_);
+    for (const auto& [name, value] : *table) {
+      if (!release::rlimit_resource(name.str()))
+        return wrong_name(name, "a resource limit",
+                          "one of " + base::join(release::rlimit_names(), ", "));
+      const auto limit = limit_of(value);
+      if (!limit || !release::is_rlimit(name.str(), *limit)) return wrong(value);
+      (*out)[std::string(name.str())] = *limit;
     }
     return base::ok();
   }
@@ -199,6 +232,35 @@ class ValueReader {
  private:
   static bool is_argument(const std::string& text) {
     return text.size() <= kMaxTextBytes && text.find('\0') == std::string::npos;
+  }
+  static std::optional<std::uint64_t> limit_of(const toml::node& value) {
+    if (const auto* number = value.as_integer(); number != nullptr && number->get() >= 0)
+      return static_cast<std::uint64_t>(number->get());
+    const auto* text = value.as_string();
+    if (text == nullptr) return std::nullopt;
+    if (text->get() == "unlimited") return release::kUnlimited;
+    return base::parse_bytes(text->get());
+  }
+
+  Error wrong_name(const toml::key& name, const std::string& what, std::string expected) const {
+    return Error(Code::config_invalid, place(file_, name.source()) + "'" + std::string(name.str()) +
+                                           "' is no name for " + what)
+        .expected(std::move(expected))
+        .got("'" + std::string(name.str()) + "'");
+  }
+  Status check_variable(const toml::key& name) const {
+    if (is_variable_name(name.str())) return base::ok();
+    return wrong_name(name, "a variable", "letters, digits and '_', no digit in front");
+  }
+  Status check_listener(const toml::key& name) const {
+    if (release::is_plain_name(name.str())) return base::ok();
+    return wrong_name(name, "a listener", "letters, digits, '.', '_' and '-'");
+  }
+  Status check_address(const toml::node& value, const std::string& text) const {
+    const auto address = release::parse_listen_address(
+        text, place(file_, value.source()) + "'" + shown_path_ + "'", Code::config_invalid);
+    if (!address) return address.error();
+    return base::ok();
   }
   bool in_range(std::uint64_t value) const { return value >= rule_.low && value <= rule_.high; }
   Error wrong(const toml::node& node) const {

@@ -3,22 +3,22 @@
 #include <string>
 #include <utility>
 
-#include "agent/base/clock.hpp"
 #include "agent/release/describe.hpp"
 #include "agent/release/endpoints.hpp"
+#include "agent/release/service_reader.hpp"
 
 namespace updagent::release {
 namespace {
 
 using base::Error;
 using base::Json;
-using base::Milliseconds;
 using base::ok;
 using base::Status;
 
 constexpr Key kHooksKeys[] = {{"post_commit"}, {"post_rollback"}, {"post_switch"}, {"pre_upgrade"}};
 constexpr Key kRequiresKeys[] = {{"agent"}, {"arch"}, {"rollback_floor"}};
-constexpr Key kServiceKeys[] = {{"environment"}, {"user"}};
+// Of a [service] whose strategy starts no process: they are for hooks and exec probes.
+constexpr Key kCommandKeys[] = {{"environment"}, {"user"}};
 
 }  // namespace
 
@@ -36,40 +36,21 @@ Status DescriptionReader::with_section(const Fields& parent, std::string_view ke
 Status DescriptionReader::read(const Fields& top, Manifest& into) const {
   UPD_TRY(top.text("app", into.app));
   UPD_TRY(version(top, "version", into.version));
-  UPD_TRY(with_section(top, "service", kServiceKeys,
+  const bool runs = runs_a_service(into.strategy);
+  UPD_TRY(with_section(top, "service",
+                       runs ? service_keys(grammar_.dialect) : std::span<const Key>(kCommandKeys),
                        [&](const Fields& fields) { return service(fields, into); }));
   UPD_TRY(with_section(top, "hooks", kHooksKeys,
                        [&](const Fields& fields) { return hooks(fields, into.hooks); }));
   UPD_TRY(top.each(grammar_.dialect.probes, kMaxProbes, [&](const Fields& fields) {
     return probe(fields, into.probes.emplace_back());
   }));
-  const std::string watch = "watch" + std::string(grammar_.dialect.duration_suffix);
   UPD_TRY(with_section(top, "rollout", grammar_.rollout,
-                       [&](const Fields& fields) { return span(fields, watch, into.watch); }));
+                       [&](const Fields& fields) { return span(fields, "watch", into.watch); }));
   UPD_TRY(with_section(top, "retention", grammar_.retention,
                        [&](const Fields& fields) { return fields.integer("keep", into.keep); }));
   return with_section(top, "requires", kRequiresKeys,
                       [&](const Fields& fields) { return needs(fields, into.needs); });
-}
-
-Status DescriptionReader::span(const Fields& fields, std::string_view key,
-                               Milliseconds& into) const {
-  if (fields.find(key) == nullptr) return ok();
-  if (!grammar_.durations_are_texts) {
-    std::int64_t count = 0;
-    UPD_TRY(fields.integer(key, count));
-    into = Milliseconds(count);
-    return ok();
-  }
-  std::string text;
-  UPD_TRY(fields.text(key, text));
-  const auto span = base::parse_duration(text);
-  if (!span)
-    return Error(code(), fields.place(key) + " is not a duration")
-        .expected("one such as '30s', '500ms' or '1m30s'")
-        .got(in_quotes(text));
-  into = *span;
-  return ok();
 }
 
 Status DescriptionReader::version(const Fields& fields, std::string_view key, SemVer& into) const {
@@ -85,12 +66,11 @@ Status DescriptionReader::version(const Fields& fields, std::string_view key, Se
 }
 
 Status DescriptionReader::hooks(const Fields& fields, Hooks& into) const {
-  const std::string timeout = "timeout" + std::string(grammar_.dialect.duration_suffix);
   for (const NamedHook& named : kNamedHooks) {
     const auto read_one = [&](const Fields& hook) -> Status {
       Command& command = (into.*named.hook).emplace();
       if (auto read = hook.texts("command", command.argv); !read) return read;
-      return span(hook, timeout, command.timeout);
+      return span(hook, "timeout", command.timeout);
     };
     UPD_TRY(with_section(fields, named.name, grammar_.hook, read_one));
   }
@@ -110,7 +90,6 @@ std::span<const Key> DescriptionReader::probe_keys(ProbeType type) const {
 }
 
 Status DescriptionReader::probe(const Fields& fields, Probe& into) const {
-  const std::string suffix(grammar_.dialect.duration_suffix);
   if (fields.find("type") == nullptr)
     return Error(code(), fields.place("type") + " is missing")
         .expected("'exec', 'http' or 'tcp'")
@@ -121,9 +100,9 @@ Status DescriptionReader::probe(const Fields& fields, Probe& into) const {
   UPD_TRY(fields.allow(probe_keys(into.type)));
   UPD_TRY(fields.text("name", into.name));
   UPD_TRY(probe_target(fields, into));
-  UPD_TRY(span(fields, "initial_delay" + suffix, into.initial_delay));
-  UPD_TRY(span(fields, "interval" + suffix, into.interval));
-  UPD_TRY(span(fields, "timeout" + suffix, into.timeout));
+  UPD_TRY(span(fields, "initial_delay", into.initial_delay));
+  UPD_TRY(span(fields, "interval", into.interval));
+  UPD_TRY(span(fields, "timeout", into.timeout));
   into.command.timeout = into.timeout;
   UPD_TRY(fields.integer("failures", into.failures));
   return fields.integer("successes", into.successes);
@@ -177,12 +156,9 @@ Status DescriptionReader::status(const Json& value, const std::string& place, Pr
 
 Status DescriptionReader::service(const Fields& fields, Manifest& into) const {
   UPD_TRY(fields.text("user", into.user));
-  const Json* value = fields.find("environment");
-  if (value == nullptr) return ok();
-  UPD_ASSIGN(const Fields variables, Fields::of(*value, fields.place("environment"), code()));
-  for (const auto& [name, ignored] : value->items())  // sorted: a tree's keys are
-    UPD_TRY(variables.text(name, into.environment.emplace_back(name, "").second));
-  return ok();
+  UPD_TRY(fields.variables("environment", into.environment));
+  if (!runs_a_service(into.strategy)) return ok();
+  return read_service(fields, grammar_.dialect, into.service.emplace());
 }
 
 Status DescriptionReader::needs(const Fields& fields, Requires& into) const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <span>
+#include <string>
 
 #include "agent/base/error.hpp"
 #include "agent/release/fields.hpp"
@@ -14,7 +15,6 @@ namespace updagent::release {
 // The keys of each object in one of the two languages.
 struct Grammar {
   Dialect dialect;
-  bool durations_are_texts;    // "30s" instead of 30000
   bool statuses_may_be_short;  // 200 or "200-299" instead of ["200-299"]
   std::span<const Key> hook;
   std::span<const Key> rollout;
@@ -28,8 +28,8 @@ class DescriptionReader {
  public:
   explicit DescriptionReader(const Grammar& grammar) : grammar_(grammar) {}
 
-  // Every section that `top` has; app and version too. Types and keys are checked, values are not:
-  // check_description() does that.
+  // Every section that `top` has; app and version too. `into.strategy` is known and says what
+  // [service] may have. Types and keys are checked, values are not: check_description() does that.
   base::Status read(const Fields& top, Manifest& into) const;
 
  private:
@@ -37,7 +37,10 @@ class DescriptionReader {
   template <class Read>
   base::Status with_section(const Fields& parent, std::string_view key, std::span<const Key> keys,
                             Read read) const;
-  base::Status span(const Fields& fields, std::string_view key, base::Milliseconds& into) const;
+  base::Status span(const Fields& fields, std::string_view key, base::Milliseconds& into) const {
+    return fields.span(std::string(key) + std::string(grammar_.dialect.duration_suffix),
+                       grammar_.dialect, into);
+  }
   base::Status version(const Fields& fields, std::string_view key, SemVer& into) const;
   base::Status hooks(const Fields& fields, Hooks& into) const;
   base::Status probe(const Fields& fields, Probe& into) const;

@@ -82,6 +82,21 @@ class LinkWalk {
     here_.clear();
     pending_.clear();
     UPD_TRY(enter(link, link));
+    return walk(link);
+  }
+
+  // From the root; where() is what `path` leads to.
+  Status follow_path(std::string_view path) {
+    EntryView start;
+    start.path = path;
+    start.link_target = path;
+    pending_.push_back(path);
+    return walk(start);
+  }
+  const std::string& where() const { return here_; }
+
+ private:
+  Status walk(const EntryView& link) {
     while (!pending_.empty()) {
       if (pending_.back().empty()) {
         pending_.pop_back();
@@ -92,7 +107,6 @@ class LinkWalk {
     return ok();
   }
 
- private:
   static Error unsafe(const EntryView& link, std::string expected, std::string got) {
     return Error(Code::link_unsafe, "the link " + in_quotes(link.path) + " is not safe")
         .expected(std::move(expected))
@@ -162,6 +176,16 @@ base::Status EntryTable::check_twins() const {
       .expected("paths that stay different on every file system")
       .got(in_quotes(at(twin->row).path) + " and " +
            in_quotes(second == rows_.size() ? kReservedFolder : at(second).path));
+}
+
+std::optional<EntryView> EntryTable::find_file(std::string_view path) const {
+  LinkWalk walk(*this);
+  if (path.empty() || path.ends_with('/') || !walk.follow_path(path)) return std::nullopt;
+  const auto found = find(walk.where());
+  if (!found) return std::nullopt;
+  const EntryView entry = at(*found);
+  if (entry.type == EntryType::file) return entry;
+  return entry.type == EntryType::hardlink ? std::optional(entry) : std::nullopt;
 }
 
 base::Status EntryTable::check_links() const {

@@ -4,8 +4,8 @@
 #include <limits>
 
 #include "agent/base/text.hpp"
+#include "agent/release/bounds.hpp"
 #include "agent/release/describe.hpp"
-#include "agent/release/manifest.hpp"
 
 namespace updagent::release {
 namespace {
@@ -121,6 +121,43 @@ Status Fields::integer(std::string_view key, int& into) const {
         .expected("a small number")
         .got(std::to_string(wide));
   into = static_cast<int>(wide);
+  return ok();
+}
+
+Status Fields::boolean(std::string_view key, bool& into) const {
+  const Json* value = find(key);
+  if (value == nullptr) return ok();
+  if (!value->is_boolean()) return wrong_type(key, "true or false");
+  into = value->get<bool>();
+  return ok();
+}
+
+Status Fields::span(std::string_view key, const Dialect& dialect, base::Milliseconds& into) const {
+  if (find(key) == nullptr) return ok();
+  if (!dialect.is_for_people) {
+    std::int64_t count = 0;
+    UPD_TRY(integer(key, count));
+    into = base::Milliseconds(count);
+    return ok();
+  }
+  std::string text;
+  UPD_TRY(this->text(key, text));
+  const auto span = base::parse_duration(text);
+  if (!span)
+    return Error(code_, place(key) + " is not a duration")
+        .expected("one such as '30s', '500ms' or '1m30s'")
+        .got(in_quotes(text));
+  into = *span;
+  return ok();
+}
+
+Status Fields::variables(std::string_view key,
+                         std::vector<std::pair<std::string, std::string>>& into) const {
+  const Json* value = find(key);
+  if (value == nullptr) return ok();
+  UPD_ASSIGN(const Fields table, of(*value, place(key), code_));
+  for (const auto& [name, ignored] : value->items())  // sorted: a tree's keys are
+    UPD_TRY(table.text(name, into.emplace_back(name, "").second));
   return ok();
 }
 

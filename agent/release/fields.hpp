@@ -1,6 +1,6 @@
 // Reads the fields of small JSON objects strictly: every key known, every type right, each refusal
 // with its place. The manifest's sections and updagent.toml (turned into the same tree) are read
-// with it; what the values may be is rules.hpp's business.
+// with it, and what the supervisor is told; what the values may be is rules.hpp's business.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,10 @@
 #include <utility>
 #include <vector>
 
+#include "agent/base/clock.hpp"
 #include "agent/base/error.hpp"
 #include "agent/base/strict_json.hpp"
+#include "agent/release/dialect.hpp"
 
 namespace updagent::release {
 
@@ -38,7 +40,13 @@ class Fields {
   base::Status text(std::string_view key, std::string& into) const;
   base::Status integer(std::string_view key, std::int64_t& into) const;
   base::Status integer(std::string_view key, int& into) const;
+  base::Status boolean(std::string_view key, bool& into) const;
   base::Status texts(std::string_view key, std::vector<std::string>& into) const;
+  // A number of milliseconds, or a text as "30s", as the dialect has it.
+  base::Status span(std::string_view key, const Dialect& dialect, base::Milliseconds& into) const;
+  // An object of texts, sorted by name.
+  base::Status variables(std::string_view key,
+                         std::vector<std::pair<std::string, std::string>>& into) const;
 
   // Null when absent.
   const base::Json* find(std::string_view key) const;

@@ -105,6 +105,7 @@ Status write_json(const Json& description, const EntryTable& entries, PieceWrite
 base::Status write_manifest(const Manifest& manifest, const Sink& sink) {
   // What a reader would refuse is never signed.
   UPD_TRY(check_description(manifest, kManifestDialect));
+  UPD_TRY(check_program(manifest, kManifestDialect));
   UPD_TRY(manifest.entries.check_links());
   UPD_TRY(manifest.entries.check_twins());
   Json description = description_to_json(manifest);

@@ -15,7 +15,9 @@
 #include "agent/base/clock.hpp"
 #include "agent/base/digest.hpp"
 #include "agent/base/error.hpp"
+#include "agent/release/bounds.hpp"
 #include "agent/release/semver.hpp"
+#include "agent/release/service.hpp"
 #include "agent/release/text_arena.hpp"
 
 namespace updagent::release {
@@ -27,10 +29,7 @@ inline constexpr std::size_t kMaxPathBytes = 4095;  // PATH_MAX without its NUL
 inline constexpr std::size_t kMaxPathDepth =
     200;  // components; trees are walked with a descriptor a level
 inline constexpr std::size_t kMaxComponentBytes = 255;  // NAME_MAX
-inline constexpr std::size_t kMaxCommandWords = 256;
-inline constexpr std::size_t kMaxStringBytes = 16 * 1024;  // any single string that is not a path
 inline constexpr std::size_t kMaxProbes = 32;
-inline constexpr std::size_t kMaxEnvironment = 256;
 // All of manifest.json but the array `entries`: it is held as a tree, 20 times its size at worst.
 inline constexpr std::size_t kMaxDescriptionBytes = 1024 * 1024;
 inline constexpr std::int64_t kMaxTime =
@@ -80,6 +79,9 @@ class EntryTable {
   // Follows every symlink through the table as the kernel would: none may leave the tree by way of
   // another one. Checked once, after the last add.
   base::Status check_links() const;
+  // The file that the kernel would find by `path` from the release's root, symlinks followed;
+  // nothing when that is no file of the release.
+  std::optional<EntryView> find_file(std::string_view path) const;
   // Paths that differ only by case or by Unicode normalisation form: checked once, after the last
   // add.
   base::Status check_twins() const;
@@ -148,10 +150,11 @@ struct Manifest {
   std::string source_revision;  // "" when unknown
   std::string source_repository;
   std::string builder;  // "github-actions run 42", "" when unknown
-  std::string strategy = "files";
-  std::string user;  // [service] user; "" = the node's default
-  std::vector<std::pair<std::string, std::string>>
-      environment;  // [service] environment, sorted by name
+  std::string strategy{kStrategyFiles};
+  // Of [service], for every strategy: hooks and exec probes have them too.
+  std::string user;       // "" = the node's default
+  Variables environment;  // placeholders of the service's generation when there is a service
+  std::optional<Service> service;  // there exactly when runs_a_service(strategy)
   Hooks hooks;
   std::vector<Probe> probes;
   base::Milliseconds watch{0};  // after the probes first passed, before commit
@@ -161,7 +164,8 @@ struct Manifest {
 };
 
 // Reads the whole source as a stream; memory is the table's. Code::manifest_invalid names the rule,
-// Code::manifest_too_large the bound, Code::strategy_unsupported a strategy that is not "files".
+// Code::manifest_too_large the bound, Code::strategy_unsupported a strategy that is none of
+// service.hpp's.
 base::Result<Manifest> parse_manifest(base::ByteSource& source);
 
 // The same without the table: `entries` stays empty, memory is that of one row. For a release whose

@@ -7,6 +7,7 @@
 #include "agent/release/describe.hpp"
 #include "agent/release/description_reader.hpp"
 #include "agent/release/endpoints.hpp"
+#include "agent/release/service_reader.hpp"
 
 namespace updagent::release {
 namespace {
@@ -47,7 +48,6 @@ constexpr Key kTcpKeys[] = {
 };
 constexpr Grammar kGrammar = {
     .dialect = kManifestDialect,
-    .durations_are_texts = false,
     .statuses_may_be_short = false,
     .hook = kHookKeys,
     .rollout = kRolloutKeys,
@@ -151,7 +151,8 @@ Json texts_json(std::initializer_list<std::pair<const char*, std::string>> texts
 }
 
 Json service_json(const Manifest& manifest) {
-  Json out = texts_json({{"user", manifest.user}});
+  Json out = manifest.service ? service_to_json(*manifest.service) : Json::object();
+  if (!manifest.user.empty()) out["user"] = manifest.user;
   for (const auto& [name, value] : manifest.environment) out["environment"][name] = value;
   return out;
 }

@@ -14,6 +14,7 @@
 #include "agent/release/fields.hpp"
 #include "agent/release/manifest.hpp"
 #include "agent/release/manifest_json.hpp"
+#include "agent/release/rules.hpp"
 
 namespace updagent::release {
 namespace {
@@ -252,6 +253,7 @@ base::Result<Manifest> parse_with_table(base::ByteSource& source) {
   UPD_TRY(table.check_links());
   UPD_TRY(table.check_twins());
   manifest.entries = std::move(table);
+  UPD_TRY(check_program(manifest, kManifestDialect));
   return manifest;
 }
 

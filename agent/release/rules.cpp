@@ -1,14 +1,14 @@
 #include "agent/release/rules.hpp"
 
 #include <algorithm>
-#include <array>
 #include <string>
 #include <vector>
 
-#include "agent/base/text.hpp"
+#include "agent/release/checks.hpp"
 #include "agent/release/describe.hpp"
 #include "agent/release/endpoints.hpp"
 #include "agent/release/fields.hpp"
+#include "agent/release/service_rules.hpp"
 
 namespace updagent::release {
 namespace {
@@ -19,38 +19,11 @@ using base::Milliseconds;
 using base::ok;
 using base::Status;
 
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
-bool is_letter(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-bool is_control(char c) {
-  return static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
-}
+constexpr std::uint16_t kOwnerExecute = 0100;
 
-// Letters, digits, '_', '-', '.': what needs no quoting anywhere.
-bool is_plain_name(std::string_view name) {
-  return !name.empty() && name.size() <= kMaxNameLength && name[0] != '-' && name[0] != '.' &&
-         std::all_of(name.begin(), name.end(), [](char c) {
-           return is_letter(c) || is_digit(c) || c == '_' || c == '-' || c == '.';
-         });
-}
-
-// As in POSIX, "Environment Variable Definition", with lower case.
-bool is_variable_name(std::string_view name) {
-  return !name.empty() && name.size() <= kMaxNameLength * 2 && !is_digit(name[0]) &&
-         std::all_of(name.begin(), name.end(),
-                     [](char c) { return is_letter(c) || is_digit(c) || c == '_'; });
-}
-
-bool is_user_name(std::string_view name) {
-  return is_plain_name(name) && (is_letter(name[0]) || name[0] == '_');
-}
-
-class Rules {
+class Rules : Checks {
  public:
-  explicit Rules(const Dialect& dialect) : dialect_(dialect) {}
+  using Checks::Checks;
 
   Status identity(const Manifest& manifest) const;
   Status service(const Manifest& manifest) const;
@@ -60,58 +33,12 @@ class Rules {
   Status needs(const Manifest& manifest) const;
 
  private:
-  Error wrong(const std::string& place, std::string expected, std::string got) const {
-    return Error(dialect_.code, place + " is not valid")
-        .expected(std::move(expected))
-        .got(std::move(got));
-  }
-  Status label(const std::string& place, std::string_view value) const;
-  Status text(const std::string& place, std::string_view value) const;
-  Status number(const std::string& place, std::int64_t value, std::int64_t low,
-                std::int64_t high) const;
-  Status span(const std::string& place, Milliseconds value, Milliseconds shortest) const;
-  Status argv(const std::string& place, const std::vector<std::string>& argv) const;
   Status probe(const std::string& place, const Probe& probe) const;
   Status target(const std::string& place, const Probe& probe) const;
   Status http(const std::string& place, const Probe& probe) const;
   Status timing(const std::string& place, const Probe& probe) const;
   Status rollback_floor(const SemVer& floor, const SemVer& version) const;
-
-  Dialect dialect_;
 };
-
-// One line for people: no control bytes.
-Status Rules::label(const std::string& place, std::string_view value) const {
-  UPD_TRY(text(place, value));
-  if (value.size() > kMaxLabelBytes)
-    return wrong(place, "at most " + std::to_string(kMaxLabelBytes) + " bytes",
-                 std::to_string(value.size()));
-  if (std::any_of(value.begin(), value.end(), is_control))
-    return wrong(place, "one line without control bytes", in_quotes(value));
-  return ok();
-}
-
-// What fits JSON, an environment and argv alike.
-Status Rules::text(const std::string& place, std::string_view value) const {
-  if (value.size() > kMaxStringBytes)
-    return wrong(place, "at most " + std::to_string(kMaxStringBytes) + " bytes",
-                 std::to_string(value.size()));
-  if (!base::is_valid_utf8(value)) return wrong(place, "UTF-8", in_quotes(value));
-  if (value.find('\0') != std::string_view::npos) return wrong(place, "no NUL", "one");
-  return ok();
-}
-
-Status Rules::number(const std::string& place, std::int64_t value, std::int64_t low,
-                     std::int64_t high) const {
-  if (value >= low && value <= high) return ok();
-  return wrong(place, std::to_string(low) + " to " + std::to_string(high), std::to_string(value));
-}
-
-Status Rules::span(const std::string& place, Milliseconds value, Milliseconds shortest) const {
-  if (value >= shortest && value <= kLongestSpan) return ok();
-  return wrong(place, std::to_string(shortest.count()) + " ms to 24 h",
-               std::to_string(value.count()) + " ms");
-}
 
 Status Rules::identity(const Manifest& manifest) const {
   if (!is_app_name(manifest.app))
@@ -130,29 +57,19 @@ Status Rules::identity(const Manifest& manifest) const {
 Status Rules::service(const Manifest& manifest) const {
   if (!manifest.user.empty() && !is_user_name(manifest.user))
     return wrong("service.user", "the name of a user", in_quotes(manifest.user));
-  if (manifest.environment.size() > kMaxEnvironment)
-    return wrong("service.environment", "at most " + std::to_string(kMaxEnvironment) + " variables",
-                 std::to_string(manifest.environment.size()));
-  std::string_view last;
-  for (const auto& [name, value] : manifest.environment) {
-    if (!is_variable_name(name))
-      return wrong("service.environment", "names of letters, digits and '_', no digit first",
-                   in_quotes(name));
-    if (name <= last)
-      return wrong("service.environment", "sorted names, each once", in_quotes(name));
-    UPD_TRY(text("service.environment." + name, value));
-    last = name;
+  UPD_TRY(variables("service.environment", manifest.environment));
+  if (!runs_a_service(manifest.strategy)) {
+    if (!manifest.service) return ok();
+    return wrong("service", "no process with the strategy " + in_quotes(manifest.strategy), "one");
   }
-  return ok();
-}
-
-Status Rules::argv(const std::string& place, const std::vector<std::string>& argv) const {
-  if (argv.empty() || argv.size() > kMaxCommandWords)
-    return wrong(place, "1 to " + std::to_string(kMaxCommandWords) + " words",
-                 std::to_string(argv.size()));
-  if (argv[0].empty()) return wrong(place_of(place, std::size_t{0}), "a program", "''");
-  for (std::size_t i = 0; i < argv.size(); ++i) UPD_TRY(text(place_of(place, i), argv[i]));
-  return ok();
+  if (!manifest.service)
+    return Error(dialect().code, "service is missing")
+        .expected("a command, which the strategy " + in_quotes(manifest.strategy) + " runs")
+        .got("none");
+  UPD_TRY(check_service(*manifest.service, manifest.environment, manifest.strategy, dialect()));
+  if (manifest.service->ready != Ready::probe || !manifest.probes.empty()) return ok();
+  return wrong("service.ready", "a probe in " + in_quotes(dialect().probes) + ", to be ready by",
+               "none");
 }
 
 Status Rules::hooks(const Hooks& hooks) const {
@@ -161,14 +78,13 @@ Status Rules::hooks(const Hooks& hooks) const {
     if (!hook) continue;
     const std::string place = place_of("hooks", named.name);
     UPD_TRY(argv(place + ".command", hook->argv));
-    UPD_TRY(span(place + ".timeout" + std::string(dialect_.duration_suffix), hook->timeout,
-                 kShortestSpan));
+    UPD_TRY(span(place + '.' + span_key("timeout"), hook->timeout, kShortestSpan));
   }
   return ok();
 }
 
 Status Rules::probes(const std::vector<Probe>& probes) const {
-  const std::string list(dialect_.probes);
+  const std::string list(dialect().probes);
   if (probes.size() > kMaxProbes)
     return wrong(list, "at most " + std::to_string(kMaxProbes) + " probes",
                  std::to_string(probes.size()));
@@ -219,17 +135,15 @@ Status Rules::http(const std::string& place, const Probe& probe) const {
 }
 
 Status Rules::timing(const std::string& place, const Probe& probe) const {
-  const std::string suffix(dialect_.duration_suffix);
-  UPD_TRY(span(place + ".initial_delay" + suffix, probe.initial_delay, Milliseconds(0)));
-  UPD_TRY(span(place + ".interval" + suffix, probe.interval, kShortestSpan));
-  UPD_TRY(span(place + ".timeout" + suffix, probe.timeout, kShortestSpan));
+  UPD_TRY(span(place + '.' + span_key("initial_delay"), probe.initial_delay, Milliseconds(0)));
+  UPD_TRY(span(place + '.' + span_key("interval"), probe.interval, kShortestSpan));
+  UPD_TRY(span(place + '.' + span_key("timeout"), probe.timeout, kShortestSpan));
   UPD_TRY(number(place + ".failures", probe.failures, 1, kMaxInARow));
   return number(place + ".successes", probe.successes, 1, kMaxInARow);
 }
 
 Status Rules::rollout(const Manifest& manifest) const {
-  UPD_TRY(span("rollout.watch" + std::string(dialect_.duration_suffix), manifest.watch,
-               Milliseconds(0)));
+  UPD_TRY(span("rollout." + span_key("watch"), manifest.watch, Milliseconds(0)));
   return number("retention.keep", manifest.keep, 1, kMaxKeep);
 }
 
@@ -254,17 +168,27 @@ Status Rules::rollback_floor(const SemVer& floor, const SemVer& version) const {
 }  // namespace
 
 Status check_strategy(std::string_view strategy, const Dialect& dialect) {
-  static constexpr std::array<std::string_view, 3> kLater = {"handoff", "restart", "reload"};
-  if (strategy == "files") return ok();
-  const bool known = std::find(kLater.begin(), kLater.end(), strategy) != kLater.end();
+  if (strategy == kStrategyFiles || runs_a_service(strategy)) return ok();
   // In a signed manifest a name that is not known here may be a newer updagent's.
-  const bool unsupported = known || dialect.code == Code::manifest_invalid;
+  const bool unsupported = strategy == "reload" || dialect.code == Code::manifest_invalid;
   return Error(unsupported ? Code::strategy_unsupported : dialect.code,
                unsupported
                    ? "this version of updagent can't run the strategy " + in_quotes(strategy)
                    : "strategy is not valid")
-      .expected("'files'")
+      .expected("'files', 'handoff' or 'restart'")
       .got(in_quotes(strategy));
+}
+
+Status check_program(const Manifest& manifest, const Dialect& dialect) {
+  if (!manifest.service) return ok();
+  const std::string& program = manifest.service->command.front();
+  if (program.starts_with('/') || program.find('/') == std::string::npos)
+    return ok();  // the node's
+  const auto file = manifest.entries.find_file(program);
+  if (file && (file->mode & kOwnerExecute) != 0) return ok();
+  return Error(dialect.code, "service.command[0] is not valid")
+      .expected("an executable file of the release, a name without '/' or an absolute path")
+      .got(file ? in_quotes(program) + " of mode " + mode_text(file->mode) : in_quotes(program));
 }
 
 Status check_description(const Manifest& manifest, const Dialect& dialect) {

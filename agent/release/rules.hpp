@@ -7,35 +7,26 @@
 #include <string_view>
 
 #include "agent/base/error.hpp"
+#include "agent/release/bounds.hpp"
+#include "agent/release/dialect.hpp"
 #include "agent/release/manifest.hpp"
 
 namespace updagent::release {
 
-inline constexpr std::size_t kMaxNameLength = 64;    // of probes and users: they stand in tables
-inline constexpr std::size_t kMaxLabelBytes = 1024;  // builder, source: shown on one line
 inline constexpr std::size_t kMaxStatusRanges = 32;
 inline constexpr int kMaxInARow = 1000;  // results of a probe; 1000 s at the default interval
 inline constexpr int kMaxKeep = 1000;    // releases on one node
-inline constexpr base::Milliseconds kShortestSpan{1};
-inline constexpr base::Milliseconds kLongestSpan{24 * 60 * 60 *
-                                                 1000};  // longer: a typing error in the unit
 
-// How the two languages differ where a rule names a place: "probes[0].timeout_ms" in the manifest
-// is "probe[0].timeout" in updagent.toml.
-struct Dialect {
-  base::Code code;
-  std::string_view probes;
-  std::string_view duration_suffix;
-};
-inline constexpr Dialect kManifestDialect = {base::Code::manifest_invalid, "probes", "_ms"};
-inline constexpr Dialect kSpecDialect = {base::Code::usage, "probe", ""};
-
-// "files", or Code::strategy_unsupported for the strategies of the design that this version lacks,
-// or dialect.code for what is no strategy at all.
+// One of service.hpp's, or Code::strategy_unsupported for the strategies of the design that this
+// version lacks, or dialect.code for what is no strategy at all.
 base::Status check_strategy(std::string_view strategy, const Dialect& dialect);
 
 // Everything of a manifest but `entries`. The error names the place.
 base::Status check_description(const Manifest& manifest, const Dialect& dialect);
+
+// Once `entries` are known: a service's program that is to come with the release is in it, and can
+// be executed. A hook's may be missing: it fails before anything is switched.
+base::Status check_program(const Manifest& manifest, const Dialect& dialect);
 
 // The hooks by name, in the order of the manifest's keys.
 struct NamedHook {

@@ -5,6 +5,7 @@
 
 #include "agent/release/describe.hpp"
 #include "agent/release/description_reader.hpp"
+#include "agent/release/service_reader.hpp"
 #include "agent/release/toml_tree.hpp"
 
 namespace updagent::release {
@@ -33,7 +34,6 @@ constexpr Key kTcpKeys[] = {{"name", true}, {"type", true}, {"address", true}, {
 
 constexpr Grammar kGrammar = {
     .dialect = kSpecDialect,
-    .durations_are_texts = true,
     .statuses_may_be_short = true,
     .hook = kHookKeys,
     .rollout = kRolloutKeys,
@@ -43,43 +43,48 @@ constexpr Grammar kGrammar = {
     .tcp_probe = kTcpKeys,
 };
 
-// Keys of the design that mean something only where updagent runs the service itself.
-struct ServiceKey {
+// Keys of the design that this version lacks, whatever the strategy.
+struct LaterKey {
   std::string_view table;
   std::string_view key;
 };
-constexpr ServiceKey kServiceOnly[] = {
+constexpr LaterKey kLaterKeys[] = {
     {"", "gate"},
     {"", "worker"},
     {"rollout", "affinity"},
     {"rollout", "standby"},
     {"rollout", "step_duration"},
     {"rollout", "steps"},
-    {"service", "command"},
-    {"service", "drain_timeout"},
-    {"service", "listener"},
-    {"service", "protocol"},
-    {"service", "ready"},
-    {"service", "ready_timeout"},
-    {"service", "reload_signal"},
     {"service", "role_signal"},
-    {"service", "stop_signal"},
-    {"service", "stop_timeout"},
 };
 
-bool has_key(const Json& root, const ServiceKey& wanted) {
-  if (wanted.table.empty()) return root.contains(wanted.key);
-  const auto table = root.find(wanted.table);
-  return table != root.end() && table->is_object() && table->contains(wanted.key);
+bool has_key(const Json& root, std::string_view table, std::string_view key) {
+  if (table.empty()) return root.contains(key);
+  const auto section = root.find(table);
+  return section != root.end() && section->is_object() && section->contains(key);
 }
 
+Status refuse_later_keys(const Json& root) {
+  for (const LaterKey& later : kLaterKeys) {
+    if (!has_key(root, later.table, later.key)) continue;
+    const std::string place = place_of(later.table, later.key);
+    return Error(Code::strategy_unsupported,
+                 "this version of updagent can't do " + in_quotes(place))
+        .expected("no such key")
+        .got(in_quotes(later.key));
+  }
+  return ok();
+}
+
+// Keys that mean something only where updagent runs the service itself.
 Status refuse_service_keys(const Json& root) {
-  for (const ServiceKey& known : kServiceOnly) {
-    if (!has_key(root, known)) continue;
-    return Error(Code::usage, place_of(known.table, known.key) +
-                                  " belongs to the strategies 'handoff', 'restart' and 'reload'")
+  for (const Key& known : service_keys(kSpecDialect)) {
+    const bool is_of_commands = known.name == "user" || known.name == "environment";
+    if (is_of_commands || !has_key(root, "service", known.name)) continue;
+    return Error(Code::usage, place_of("service", known.name) +
+                                  " belongs to the strategies 'handoff' and 'restart'")
         .expected("no such key with strategy 'files', which starts no process of its own")
-        .got(in_quotes(known.key));
+        .got(in_quotes(known.name));
   }
   return ok();
 }
@@ -97,13 +102,22 @@ Status require_identity(const Fields& top) {
   return ok();
 }
 
-Status refuse_single_probe(const Fields& top) {
-  const Json* value = top.find("probe");
-  if (value == nullptr || !value->is_object()) return ok();
-  return Error(Code::usage, "probe has the wrong type")
+// One table where a list of them is meant.
+Status refuse_single(const Json& parent, std::string_view place, std::string_view key) {
+  const auto value = parent.find(key);
+  if (value == parent.end() || !value->is_object()) return ok();
+  const std::string name = place_of(place, key);
+  return Error(Code::usage, name + " has the wrong type")
       .expected("an array of tables")
       .got("a table")
-      .hint("write [[probe]] instead of [probe]");
+      .hint("write [[" + name + "]] instead of [" + name + "]");
+}
+
+Status refuse_single_tables(const Json& root) {
+  UPD_TRY(refuse_single(root, "", kSpecDialect.probes));
+  const auto service = root.find("service");
+  if (service == root.end() || !service->is_object()) return ok();
+  return refuse_single(*service, "service", kSpecDialect.listeners);
 }
 
 base::Result<Manifest> read_spec(const Json& root) {
@@ -111,10 +125,11 @@ base::Result<Manifest> read_spec(const Json& root) {
   UPD_ASSIGN(const Fields top, Fields::of(root, "", Code::usage));
   UPD_TRY(top.text("strategy", manifest.strategy));
   UPD_TRY(check_strategy(manifest.strategy, kSpecDialect));
-  UPD_TRY(refuse_service_keys(root));
+  UPD_TRY(refuse_later_keys(root));
+  if (!runs_a_service(manifest.strategy)) UPD_TRY(refuse_service_keys(root));
   UPD_TRY(top.allow(kTopKeys));
   UPD_TRY(require_identity(top));
-  UPD_TRY(refuse_single_probe(top));
+  UPD_TRY(refuse_single_tables(root));
   UPD_TRY(DescriptionReader(kGrammar).read(top, manifest));
   UPD_TRY(check_description(manifest, kSpecDialect));
   return manifest;

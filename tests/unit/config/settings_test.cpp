@@ -43,14 +43,24 @@ user = "shop"
 default_user = "www-data"
 environment = { A = "1", B_2 = "two\nlines" }
 environment_files = ["/a/env"]
+listeners = { http = "tcp:10.0.0.5:80", "b.c" = "unix:/run/b" }
+rlimits = { nofile = 65536, core = 0, stack = "64MiB", memlock = "unlimited" }
+max_generations = 16
 [allow]
 users = ["shop", "*"]
 root = true
+groups = ["adm", "root"]
+capabilities = ["CAP_NET_BIND_SERVICE"]
+addresses = ["tcp:*:80", "unix:/run/shop/*"]
 [retention]
 keep = 7
 [limits]
 max_hook_timeout = "1m"
 max_watch = "0s"
+max_ready_timeout = "2m"
+max_drain_timeout = "0s"
+max_stop_timeout = "1s"
+memory_reserve = "1GiB"
 max_release_bytes = 4096
 min_free_bytes = 0
 [audit]
@@ -89,6 +99,20 @@ bearer_token_file = "/a/token"
   EXPECT_EQ(settings->app.environment_files, std::vector<std::string>{"/a/env"});
   EXPECT_EQ(settings->app.allowed_users, (std::vector<std::string>{"shop", "*"}));
   EXPECT_TRUE(settings->app.allow_root);
+  EXPECT_EQ(settings->app.allowed_groups, (std::vector<std::string>{"adm", "root"}));
+  EXPECT_EQ(settings->app.allowed_capabilities, std::vector<std::string>{"CAP_NET_BIND_SERVICE"});
+  EXPECT_EQ(settings->app.allowed_addresses,
+            (std::vector<std::string>{"tcp:*:80", "unix:/run/shop/*"}));
+  EXPECT_EQ(settings->app.listeners, (std::map<std::string, std::string>{
+                                         {"b.c", "unix:/run/b"}, {"http", "tcp:10.0.0.5:80"}}));
+  EXPECT_EQ(settings->app.rlimits,
+            (std::map<std::string, std::uint64_t>{
+                {"core", 0}, {"memlock", ~0ULL}, {"nofile", 65536}, {"stack", 64U << 20}}));
+  EXPECT_EQ(settings->app.max_generations, 16);
+  EXPECT_EQ(settings->app.max_ready_timeout, Milliseconds(120'000));
+  EXPECT_EQ(settings->app.max_drain_timeout, Milliseconds(0));
+  EXPECT_EQ(settings->app.max_stop_timeout, Milliseconds(1000));
+  EXPECT_EQ(settings->app.memory_reserve, 1U << 30);
   EXPECT_EQ(settings->app.keep, 7);
   EXPECT_EQ(settings->app.max_hook_timeout, Milliseconds(60'000));
   EXPECT_EQ(settings->app.max_watch, Milliseconds(0));
@@ -140,6 +164,23 @@ TEST(Settings, Replace_lists_and_take_back_texts) {
   ASSERT_TRUE(settings) << settings.error().line();
   EXPECT_EQ(settings->app.user, std::nullopt);
   EXPECT_EQ(settings->app.allowed_users, std::vector<std::string>{"c"});
+}
+
+TEST(Settings, Merge_addresses_and_limits_by_name_and_take_addresses_back) {
+  const Node node;
+  node.write("node.toml",
+             "[run]\nlisteners = { a = \"tcp:127.0.0.1:1\", b = \"tcp:127.0.0.1:2\" }\n"
+             "rlimits = { nofile = 100, core = 1 }\n[allow]\naddresses = [\"tcp:*:80\"]\n");
+  node.write("apps.d/shop.toml",
+             "[run]\nlisteners = { a = \"\", c = \"unix:@c\" }\nrlimits.nofile = 200\n"
+             "[allow]\naddresses = []\n");
+  const auto settings = node.load("shop");
+  ASSERT_TRUE(settings) << settings.error().line();
+  EXPECT_EQ(settings->app.listeners,
+            (std::map<std::string, std::string>{{"b", "tcp:127.0.0.1:2"}, {"c", "unix:@c"}}));
+  EXPECT_EQ(settings->app.rlimits,
+            (std::map<std::string, std::uint64_t>{{"core", 1}, {"nofile", 200}}));
+  EXPECT_TRUE(settings->app.allowed_addresses.empty());
 }
 
 TEST(Settings, Add_up_notifications_of_all_files) {
@@ -246,6 +287,34 @@ TEST(Refusals, Of_a_wrong_value_say_what_was_expected_and_what_was_there) {
       {"allow.users = [1]", "a list of user names or \"*\"; for root set allow.root = true", "1"},
       {"allow.users = [\"\"]", "a list of user names or \"*\"; for root set allow.root = true",
        "\"\""},
+      {"allow.groups = [\"*\"]", "list of group names", "\"*\""},
+      {"allow.capabilities = [\"CAP_NET_BIND\"]", "a list of names as \"CAP_NET_BIND_SERVICE\"",
+       "\"CAP_NET_BIND\""},
+      {"allow.addresses = [\"tcp:80\"]",
+       "a list of patterns as \"tcp:*:80\", \"udp:127.0.0.1:*\", \"tcp:*:8000-8099\", "
+       "\"unix:/run/shop/*\" or \"unix:@shop\"",
+       "\"tcp:80\""},
+      {"run.listeners = { http = \"tcp:localhost:80\" }",
+       "tcp:HOST:PORT or udp:HOST:PORT with a numeric HOST ([V6] in brackets), unix:/PATH or "
+       "unix:@NAME",
+       "'tcp:localhost:80'"},
+      {"run.listeners = { \"a:b\" = \"unix:@a\" }", "letters, digits, '.', '_' and '-'", "'a:b'"},
+      {"run.listeners = { a = 80 }", "table of NAME = \"address\"", "80"},
+      {"run.rlimits = { nofiles = 80 }",
+       "one of as, core, data, fsize, memlock, nofile, nproc, stack", "'nofiles'"},
+      {"run.rlimits = { nofile = 1 }",
+       "table of NAME = number, a size as \"64MiB\" or \"unlimited\"; nofile 64 to 1073741824",
+       "1"},
+      {"run.rlimits = { stack = -1 }",
+       "table of NAME = number, a size as \"64MiB\" or \"unlimited\"; nofile 64 to 1073741824",
+       "-1"},
+      {"run.rlimits = [1]",
+       "table of NAME = number, a size as \"64MiB\" or \"unlimited\"; nofile 64 to 1073741824",
+       "a list"},
+      {"run.max_generations = 1", "integer, 2 to 16", "1"},
+      {"run.max_generations = 17", "integer, 2 to 16", "17"},
+      {"limits.max_drain_timeout = \"25h\"", "duration, 0s to 1d, as \"30s\" or \"1h30m\"",
+       "\"25h\""},
       {"audit.keep = 2024-01-01", "duration, 1d to 3650d, as \"30s\" or \"1h30m\"",
        "a date or time"},
       {"[[notify]]\nname = \"a\"\nwebhook = \"ftp://x\"", "http or https URL", "\"ftp://x\""},
@@ -390,6 +459,11 @@ TEST(Refusals, Of_an_app_name_that_leaves_the_folder) {
     ASSERT_FALSE(settings) << app;
     EXPECT_EQ(settings.error().code(), base::Code::usage);
   }
+}
+
+TEST(LayoutOf, An_app_has_a_runtime_folder) {
+  EXPECT_EQ(Layout::for_root(std::nullopt).app_runtime("shop"), "/run/updagent/shop");
+  EXPECT_EQ(Layout::for_root("/srv/x").app_runtime("shop"), "/srv/x/run/shop");
 }
 
 TEST(LayoutOf, No_root_is_the_system) {

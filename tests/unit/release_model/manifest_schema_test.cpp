@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "agent/base/strict_json.hpp"
 #include "agent/release/manifest.hpp"
 #include "support.hpp"
 
@@ -59,7 +60,12 @@ class ManifestSchema : public ::testing::Test {
 };
 
 TEST_F(ManifestSchema, Takes_what_the_writer_writes) {
-  expect_all({testing::write(testing::full_manifest()), testing::write(testing::small_manifest())},
+  Manifest restart = testing::handoff_manifest();
+  restart.strategy = "restart";
+  restart.service->listeners.clear();
+  expect_all({testing::write(testing::full_manifest()), testing::write(testing::small_manifest()),
+              testing::write(testing::handoff_manifest()),
+              testing::write(testing::full_handoff_manifest()), testing::write(restart)},
              "valid");
 }
 
@@ -75,6 +81,104 @@ TEST_F(ManifestSchema, Takes_the_edges_that_the_reader_takes) {
   };
   for (const std::string& text : texts) EXPECT_OK(parse(text));
   expect_all(texts, "valid");
+}
+
+// The service of a small handoff with `edit` done to it.
+template <class Edit>
+std::string service_text(Edit edit) {
+  base::Json tree = base::Json::parse(testing::write(testing::handoff_manifest()));
+  edit(tree["service"], tree);
+  return tree.dump();
+}
+std::string with_key(const char* key, const base::Json& value) {
+  return service_text([&](base::Json& service, base::Json&) { service[key] = value; });
+}
+std::string with_listener(const base::Json& listener) {
+  return service_text(
+      [&](base::Json& service, base::Json&) { service["listeners"][0] = listener; });
+}
+
+TEST_F(ManifestSchema, Takes_the_edges_of_a_service_that_the_reader_takes) {
+  const std::vector<std::string> texts = {
+      with_key("user", ""),
+      with_key("umask", "0000"),
+      with_key("watchdog_ms", 0),
+      with_key("watchdog_ms", 86'400'000),
+      with_key("drain_timeout_ms", 0),
+      with_key("allow_shared", false),
+      with_key("groups", base::Json::array()),
+      with_key("on_crash_loop", "restart"),
+      with_key("rlimits", {{"nofile", 64}, {"as", 9'007'199'254'740'992}, {"core", "unlimited"}}),
+      with_listener({{"name", "a"}, {"address", "tcp:[2001:db8::1]:65535"}, {"ipv6_only", false}}),
+      with_listener({{"name", "a"}, {"address", "unix:/a/..b"}, {"mode", "0000"}, {"user", ""}}),
+      with_listener({{"name", "a"}, {"address", "unix:@" + std::string(89, '~')}, {"backlog", 1}}),
+      with_listener({{"name", "a"}, {"address", "unix:/" + std::string(89, '!')}}),
+      with_listener({{"name", "stored2"}, {"address", "udp:255.255.255.255:1"}}),
+  };
+  for (const std::string& text : texts) EXPECT_OK(parse(text));
+  expect_all(texts, "valid");
+}
+
+TEST_F(ManifestSchema, Refuses_services_that_the_reader_refuses) {
+  std::vector<std::string> texts = {
+      with_key("extra", 1),
+      with_key("command", base::Json::array()),
+      with_key("command", {""}),
+      with_key("protocol", "launchd"),
+      with_key("protocol", 1),
+      with_key("ready", "started"),
+      with_key("ready_timeout_ms", 0),
+      with_key("stop_timeout_ms", 86'400'001),
+      with_key("drain_timeout_ms", "60s"),
+      with_key("stop_signal", "SIGKILL"),
+      with_key("reload_signal", ""),
+      with_key("watchdog_ms", 999),
+      with_key("umask", "022"),
+      with_key("umask", 18),
+      with_key("groups", {"a b"}),
+      with_key("groups", {"a", "a"}),
+      with_key("capabilities", {"cap_chown"}),
+      with_key("capabilities", {"CAP_CHOWN", "CAP_CHOWN"}),
+      with_key("rlimits", {{"nofile", 63}}),
+      with_key("rlimits", {{"nofile", "unlimited"}}),
+      with_key("rlimits", {{"core", "64MiB"}}),
+      with_key("rlimits", {{"cpu", 1}}),
+      with_key("on_crash_loop", "stop"),
+      with_key("allow_shared", 1),
+      with_key("socket_environment", {{"A-B", "x"}}),
+      with_key("listeners", base::Json::array()),
+      with_listener({{"name", "a"}}),
+      with_listener({{"address", "unix:@a"}}),
+      with_listener({{"name", "a:b"}, {"address", "unix:@a"}}),
+      with_listener({{"name", "stored"}, {"address", "unix:@a"}}),
+      with_listener({{"name", "a"}, {"address", "unix:@a"}, {"proxy_protocol", true}}),
+      with_listener({{"name", "a"}, {"address", "unix:@a"}, {"mode", "0660"}}),
+      with_listener({{"name", "a"}, {"address", "tcp:127.0.0.1:1"}, {"user", "x"}}),
+      with_listener({{"name", "a"}, {"address", "tcp:127.0.0.1:1"}, {"ipv6_only", false}}),
+      with_listener({{"name", "a"}, {"address", "udp:127.0.0.1:1"}, {"backlog", 1}}),
+      with_listener({{"name", "a"}, {"address", "tcp:127.0.0.1:1"}, {"backlog", 65536}}),
+  };
+  for (const std::string address : {"", "tcp:localhost:80", "tcp:127.0.0.1:0", "tcp:127.0.0.1:080",
+                                    "tcp:*:80", "unix:x", "unix:/a/", "unix:/a//b", "unix:/a/../b",
+                                    "unix:/.", "unix:/a b", "unix:@", "sctp:1.1.1.1:1"})
+    texts.push_back(with_listener({{"name", "a"}, {"address", address}}));
+  for (const std::string key : {"command", "drain_timeout_ms", "protocol", "ready",
+                                "ready_timeout_ms", "stop_signal", "stop_timeout_ms", "listeners"})
+    texts.push_back(service_text([&](base::Json& service, base::Json&) { service.erase(key); }));
+  texts.push_back(service_text([](base::Json&, base::Json& tree) { tree.erase("service"); }));
+  texts.push_back(service_text([](base::Json&, base::Json& tree) { tree["strategy"] = "files"; }));
+  texts.push_back(service_text([](base::Json&, base::Json& tree) { tree["strategy"] = "reload"; }));
+  texts.push_back(service_text([](base::Json& service, base::Json& tree) {
+    tree["strategy"] = "restart";
+    service["allow_shared"] = true;
+  }));
+  texts.push_back(service_text([](base::Json& service, base::Json& tree) {
+    tree["strategy"] = "restart";
+    service["protocol"] = "inject";
+    service.erase("listeners");
+  }));
+  for (const std::string& text : texts) EXPECT_FALSE(parse(text).has_value()) << text;
+  expect_all(texts, "invalid");
 }
 
 TEST_F(ManifestSchema, Refuses_what_the_reader_refuses) {

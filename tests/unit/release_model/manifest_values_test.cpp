@@ -135,10 +135,10 @@ TEST(ManifestValues, Schema_and_strategy_are_looked_at_before_keys_that_are_not_
   std::string text = text_with(R"("listeners":[])");
   refused(replaced(text, R"("schema":1)", R"("schema":2)"),
           "the manifest has a schema that this updagent does not read (expected 1, got 2)");
-  for (const std::string strategy : {"handoff", "restart", "reload", "wings", ""})
+  for (const std::string strategy : {"reload", "wings", ""})
     refused(replaced(text, R"("files")", '"' + strategy + '"'),
             "this version of updagent can't run the strategy '" + strategy +
-                "' (expected 'files', got '" + strategy + "')",
+                "' (expected 'files', 'handoff' or 'restart', got '" + strategy + "')",
             Code::strategy_unsupported);
 }
 

@@ -165,28 +165,44 @@ TEST(Spec, Unknown_keys_say_what_was_meant) {
 }
 
 TEST(Spec, Other_strategies_are_named) {
-  for (const std::string strategy : {"handoff", "restart", "reload"})
-    refused("strategy = \"" + strategy + "\"\n[[gate]]\nname = \"x\"",
-            "this version of updagent can't run the strategy '" + strategy +
-                "' (expected 'files', got '" + strategy + "')",
-            Code::strategy_unsupported);
-  refused("strategy = \"file\"", "strategy is not valid (expected 'files', got 'file')");
+  refused(
+      "strategy = \"reload\"\n[[gate]]\nname = \"x\"",
+      "this version of updagent can't run the strategy 'reload' (expected 'files', 'handoff' or "
+      "'restart', got 'reload')",
+      Code::strategy_unsupported);
+  refused("strategy = \"file\"",
+          "strategy is not valid (expected 'files', 'handoff' or 'restart', got 'file')");
 }
 
 TEST(Spec, Keys_of_strategies_that_run_the_service_say_so) {
-  const auto line = [](const std::string& place, const std::string& key) {
-    return place +
-           " belongs to the strategies 'handoff', 'restart' and 'reload' (expected no such key "
-           "with strategy 'files', which starts no process of its own, got '" +
-           key + "')";
+  for (const std::string key :
+       {"command", "protocol", "ready", "ready_timeout", "drain_timeout", "stop_signal",
+        "stop_timeout", "reload_signal", "listener", "groups", "capabilities", "rlimits", "umask",
+        "socket_environment", "watchdog", "on_crash_loop", "allow_shared"})
+    refused("[service]\n" + key + " = \"x\"",
+            "service." + key +
+                " belongs to the strategies 'handoff' and 'restart' (expected no such key with "
+                "strategy 'files', which starts no process of its own, got '" +
+                key + "')");
+}
+
+TEST(Spec, What_this_version_can_not_do_is_named_with_every_strategy) {
+  const std::vector<std::pair<std::string, std::string>> later = {
+      {"gate", "[[gate]]\nname = \"x\""},
+      {"worker", "[[worker]]\nname = \"x\""},
+      {"rollout.steps", "[rollout]\nsteps = [1, 100]"},
+      {"rollout.step_duration", "[rollout]\nstep_duration = \"30s\""},
+      {"rollout.standby", "[rollout]\nstandby = \"warm\""},
+      {"rollout.affinity", "[rollout]\naffinity = \"client\""},
+      {"service.role_signal", "[service]\nrole_signal = \"SIGUSR1\""},
   };
-  for (const std::string key : {"command", "protocol", "ready", "ready_timeout", "drain_timeout",
-                                "stop_signal", "stop_timeout", "reload_signal", "listener"})
-    refused("[service]\n" + key + " = \"x\"", line("service." + key, key));
-  for (const std::string key : {"steps", "step_duration", "standby", "affinity"})
-    refused("[rollout]\n" + key + " = \"x\"", line("rollout." + key, key));
-  refused("[[gate]]\nname = \"x\"", line("gate", "gate"));
-  refused("[[worker]]\nname = \"x\"", line("worker", "worker"));
+  for (const auto& [place, text] : later)
+    for (const std::string strategy : {"files", "handoff", "restart"})
+      refused("strategy = \"" + strategy + "\"\n" + text,
+              "this version of updagent can't do '" + place + "' (expected no such key, got '" +
+                  place.substr(place.find('.') == std::string::npos ? 0 : place.find('.') + 1) +
+                  "')",
+              Code::strategy_unsupported);
 }
 
 TEST(Spec, The_rules_are_those_of_the_manifest_with_the_files_own_names) {

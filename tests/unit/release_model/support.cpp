@@ -109,6 +109,64 @@ Manifest full_manifest() {
   return manifest;
 }
 
+Manifest handoff_manifest() {
+  Manifest manifest = small_manifest();
+  manifest.strategy = "handoff";
+  Service& service = manifest.service.emplace();
+  service.command = {"/usr/bin/shop"};
+  service.listeners = {{.name = "http", .address = "tcp:0.0.0.0:8080", .user = {}, .group = {}}};
+  return manifest;
+}
+
+Service full_service() {
+  Service service;
+  service.command = {"bin/shop", "--fd={fd:http}", "--cache={data}/c", "{{}"};
+  service.protocol = Protocol::env;
+  service.groups = {"ssl-cert", "adm"};
+  service.capabilities = {"CAP_NET_BIND_SERVICE", "CAP_CHOWN"};
+  service.rlimits = {{"core", 0}, {"memlock", kUnlimited}, {"nofile", 65536}};
+  service.umask = 0077;
+  service.ready = Ready::probe;
+  service.ready_timeout = base::Milliseconds(1);
+  service.drain_timeout = base::Milliseconds(0);
+  service.stop_signal = SIGQUIT;
+  service.stop_timeout = base::Milliseconds(86'400'000);
+  service.reload_signal = SIGHUP;
+  service.watchdog = base::Milliseconds(1000);
+  service.on_crash_loop = CrashLoop::rollback;
+  service.allow_shared = true;
+  service.socket_environment = {{"FPM_SOCKETS", "{address:fpm}={fd:fpm}"},
+                                {"H3", "{fd:h3} {host:h3} {port:h3}"},
+                                {"V6", "{fd:v6} {fd:at}"}};
+  service.listeners = {
+      {.name = "http", .address = "tcp:0.0.0.0:80", .backlog = 511, .user = {}, .group = {}},
+      {.name = "v6", .address = "tcp:[::]:80", .ipv6_only = true, .user = {}, .group = {}},
+      {.name = "h3", .address = "udp:127.0.0.1:443", .user = {}, .group = {}},
+      {.name = "fpm",
+       .address = "unix:/run/shop/fpm.sock",
+       .mode = 0666,
+       .user = "www-data",
+       .group = "web"},
+      {.name = "at", .address = "unix:@shop", .user = {}, .group = {}}};
+  return service;
+}
+
+Manifest full_handoff_manifest() {
+  Manifest manifest = small_manifest();
+  manifest.strategy = "handoff";
+  manifest.user = "shop";
+  manifest.environment = {{"HOME_OF_ALL", "{runtime_dir}"}, {"JSON", R"({"a":{"b":1}})"}};
+  manifest.service = full_service();
+  Probe tcp = probe("port", ProbeType::tcp);
+  tcp.address = "127.0.0.1:80";
+  manifest.probes = {tcp};
+  EntryView program = file("bin/shop", 1);
+  program.mode = 0755;
+  EXPECT_OK(manifest.entries.add(directory("bin")));
+  EXPECT_OK(manifest.entries.add(program));
+  return manifest;
+}
+
 std::string text_with_entries(std::string_view rows) {
   return R"({"app":"shop","created":"2024-06-18T17:00:00Z","entries":[)" + std::string(rows) +
          R"(],"schema":1,"strategy":"files","version":"1.4.2"})";

@@ -41,6 +41,11 @@ EntryView hardlink(std::string_view path, std::string_view target);
 Manifest small_manifest();
 // Everything that a manifest can carry.
 Manifest full_manifest();
+// A handoff of one listener, with nothing that has a default.
+Manifest handoff_manifest();
+// Everything that a service can carry.
+Service full_service();
+Manifest full_handoff_manifest();
 // The text of small_manifest() with `rows` as its entries.
 std::string text_with_entries(std::string_view rows);
 // The text of small_manifest() with `key_and_value` ("\"hooks\":{}") added.

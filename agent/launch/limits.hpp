@@ -1,0 +1,21 @@
+// Names of resource limits, as setrlimit(2) has them without RLIMIT_: "nofile".
+#pragma once
+
+#include <sys/resource.h>
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace updagent::launch {
+
+struct ResourceLimit {
+  int resource = 0;  // RLIMIT_NOFILE ...
+  rlim_t soft = 0;   // RLIM_INFINITY: no limit
+  rlim_t hard = 0;
+};
+
+std::optional<int> resource_named(std::string_view name);
+std::string resource_name(int resource);  // its number when it has no name here
+
+}  // namespace updagent::launch

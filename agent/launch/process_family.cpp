@@ -1,0 +1,116 @@
+#include "agent/launch/process_family.hpp"
+
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <unordered_map>
+#include <unordered_set>
+
+#include "agent/base/files.hpp"
+#include "agent/base/pidfd.hpp"
+#include "agent/launch/proc_stat.hpp"
+
+namespace updagent::launch {
+namespace {
+
+// An environment of execve(2) may have a quarter of the stack, 2 MiB by default; more isn't read.
+constexpr std::size_t kMaxEnvironmentBytes = 2 * 1024 * 1024;
+// Killed processes are gone within a moment; those that we forked a child of are in the next pass.
+constexpr base::Milliseconds kPassPause{5};
+// Whoever is deeper is found in the next pass, when those above it are dead.
+constexpr int kMaxAncestors = 512;
+
+using ProcessTable = std::unordered_map<pid_t, ProcStat>;
+
+base::Result<ProcessTable> read_processes() {
+  UPD_ASSIGN(const std::vector<pid_t> pids, list_processes());
+  ProcessTable table;
+  for (const pid_t pid : pids)
+    if (const auto stat = read_proc_stat(pid)) table.emplace(pid, *stat);
+  return table;
+}
+
+bool is_main(const ProcessFamily& family, pid_t pid, const ProcStat& stat) {
+  return pid == family.main.pid && stat.start_ticks == family.main.start_ticks;
+}
+
+bool carries_mark(pid_t pid, const std::string& mark) {
+  const std::string path = "/proc/" + std::to_string(pid) + "/environ";
+  const auto environment = base::read_file(path, kMaxEnvironmentBytes);
+  if (!environment) return false;
+  const std::string whole = '\0' + *environment;
+  return whole.find('\0' + mark + '\0') != std::string::npos;
+}
+
+// By parents. Pids of a changing tree may lie, even in a circle: so the climb has a bound.
+template <class Lookup>
+bool descends(pid_t pid, pid_t root, const Lookup& lookup) {
+  for (int climbed = 0; climbed < kMaxAncestors && pid > 1; ++climbed) {
+    if (pid == root) return true;
+    const std::optional<ProcStat> stat = lookup(pid);
+    if (!stat) return false;
+    pid = stat->parent;
+  }
+  return false;
+}
+
+// With the start time by which the process is known again before it is killed.
+base::Result<std::vector<std::pair<pid_t, std::uint64_t>>> find_family(
+    const ProcessFamily& family) {
+  UPD_ASSIGN(const ProcessTable table, read_processes());
+  const auto main = table.find(family.main.pid);
+  const bool main_known = main != table.end() && is_main(family, main->first, main->second);
+  const auto lookup = [&table](pid_t pid) {
+    const auto entry = table.find(pid);
+    return entry == table.end() ? std::nullopt : std::optional(entry->second);
+  };
+  std::vector<std::pair<pid_t, std::uint64_t>> found;
+  for (const auto& [pid, stat] : table) {
+    if (stat.dead() || pid == ::getpid()) continue;
+    const bool related =
+        main_known && (stat.session == family.main.pid || descends(pid, family.main.pid, lookup));
+    if (related || (!family.mark.empty() && carries_mark(pid, family.mark)))
+      found.emplace_back(pid, stat.start_ticks);
+  }
+  return found;
+}
+
+}  // namespace
+
+base::Result<std::vector<pid_t>> processes_of(const ProcessFamily& family) {
+  UPD_ASSIGN(const auto found, find_family(family));
+  std::vector<pid_t> pids;
+  pids.reserve(found.size());
+  for (const auto& [pid, start_ticks] : found) pids.push_back(pid);
+  return pids;
+}
+
+bool belongs_to(const ProcessFamily& family, pid_t pid) {
+  const auto stat = read_proc_stat(pid);
+  if (!stat) return false;
+  const auto main = read_proc_stat(family.main.pid);
+  const bool main_known = main && is_main(family, family.main.pid, *main);
+  const bool related = main_known && (stat->session == family.main.pid ||
+                                      descends(pid, family.main.pid, read_proc_stat));
+  return related || (!family.mark.empty() && carries_mark(pid, family.mark));
+}
+
+base::Result<std::vector<pid_t>> kill_family(const ProcessFamily& family,
+                                             base::Milliseconds patience) {
+  const base::Deadline deadline = base::Deadline::in(patience);
+  for (;;) {
+    UPD_ASSIGN(const auto found, find_family(family));
+    std::vector<pid_t> alive;
+    for (const auto& [pid, start_ticks] : found) {
+      alive.push_back(pid);
+      const base::UniqueFd process = base::open_pidfd(pid);
+      const auto stat = read_proc_stat(pid);
+      if (process && stat && stat->start_ticks == start_ticks) base::signal_pidfd(process, SIGKILL);
+    }
+    if (alive.empty() || deadline.passed()) return alive;
+    ::poll(nullptr, 0, static_cast<int>(kPassPause.count()));
+  }
+}
+
+}  // namespace updagent::launch

@@ -1,0 +1,205 @@
+#include "agent/listen/diag.hpp"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "agent/listen/inet_diag.hpp"
+#include "agent/listen/unix_diag.hpp"
+
+namespace updagent::listen {
+namespace {
+
+using base::Error;
+using base::Result;
+using base::Status;
+
+constexpr std::uint32_t kAllStates = ~std::uint32_t{0};
+constexpr int kBoundInactive = 13;  // TCP_BOUND_INACTIVE, Linux 6.8: bound, neither side of a
+                                    // connection nor listening; older kernels ignore it
+constexpr std::size_t kMaxDescribed = 4;  // holders in one sentence
+
+std::uint32_t holding_states(Transport transport) {
+  if (transport == Transport::udp) return kAllStates;
+  return 1U << TCP_LISTEN | 1U << kBoundInactive;
+}
+
+// The words of an inet_diag_sockid as an address; its interface only where it is part of it.
+Address to_address(int family, const __be32* words, __be16 port, std::uint32_t interface,
+                   Transport transport) {
+  sockaddr_storage storage{};
+  if (family == AF_INET) {
+    auto* raw = reinterpret_cast<sockaddr_in*>(&storage);
+    raw->sin_family = AF_INET;
+    raw->sin_port = port;
+    std::memcpy(&raw->sin_addr, words, sizeof raw->sin_addr);
+  } else {
+    auto* raw = reinterpret_cast<sockaddr_in6*>(&storage);
+    raw->sin6_family = AF_INET6;
+    raw->sin6_port = port;
+    std::memcpy(&raw->sin6_addr, words, sizeof raw->sin6_addr);
+    if (IN6_IS_ADDR_LINKLOCAL(&raw->sin6_addr)) raw->sin6_scope_id = interface;
+  }
+  const auto address = from_sockaddr(storage, sizeof storage, transport == Transport::tcp);
+  return address ? *address : Address{};
+}
+
+std::optional<PortHolder> parse_holder(const DiagAnswer& answer, const Address& wanted) {
+  const auto* message = answer.header<inet_diag_msg>();
+  if (message == nullptr) return std::nullopt;
+  PortHolder holder;
+  holder.address = local_address(*message, wanted.transport);
+  const auto v6only = answer.attribute(sizeof(inet_diag_msg), INET_DIAG_SKV6ONLY);
+  if (holder.address.family == AF_INET6)
+    holder.address.v6only = v6only.empty() || v6only[0] != std::byte{0};
+  if (!overlaps(holder.address, wanted)) return std::nullopt;
+  holder.inode = message->idiag_inode;
+  holder.uid = message->idiag_uid;
+  holder.listening = message->idiag_state == TCP_LISTEN || wanted.transport == Transport::udp;
+  if (message->idiag_state == TCP_LISTEN)
+    holder.queue = {message->idiag_rqueue, message->idiag_wqueue};
+  return holder;
+}
+
+Result<std::vector<PortHolder>> inet_holders_of(const Address& address) {
+  std::vector<PortHolder> holders;
+  for (const int family : {AF_INET, AF_INET6}) {
+    const auto request =
+        inet_request(family, address.transport, address.port, holding_states(address.transport));
+    UPD_TRY(collect<PortHolder>(bytes_of(request), holders, [&](const DiagAnswer& answer) {
+      return parse_holder(answer, address);
+    }));
+  }
+  return holders;
+}
+
+void name_owners(std::vector<PortHolder>& holders) {
+  std::vector<std::uint32_t> inodes;
+  for (const PortHolder& holder : holders) inodes.push_back(holder.inode);
+  const auto owners = owners_of(std::move(inodes));
+  for (PortHolder& holder : holders) {
+    const auto found = owners.find(holder.inode);
+    if (found != owners.end()) holder.owners = found->second;
+  }
+}
+
+std::string describe(const PortHolder& holder) {
+  std::string out;
+  for (const SocketOwner& owner : holder.owners) {
+    const bool same_command = &owner != &holder.owners.front() &&
+                              owner.command == holder.owners.front().command;
+    if (!out.empty()) out += ", ";
+    out += same_command ? std::to_string(owner.pid)
+                        : owner.command + " pid " + std::to_string(owner.pid);
+  }
+  if (out.empty())
+    out = "a process that can't be seen from here (uid " + std::to_string(holder.uid) + ")";
+  return out + " at " + holder.address.text() + (holder.listening ? "" : ", not listening");
+}
+
+// What a server's socket that nobody holds says about its past.
+Acceptance without_inode(int state) {
+  switch (state) {
+    case TCP_LISTEN:
+    case TCP_CLOSE:
+      return Acceptance::gone;
+    case TCP_FIN_WAIT1:
+    case TCP_FIN_WAIT2:
+    case TCP_CLOSING:
+    case TCP_LAST_ACK:
+    case TCP_TIME_WAIT:
+      return Acceptance::accepted;  // our side closed it: only who has accepted can
+    default:
+      return Acceptance::waiting;
+  }
+}
+
+}  // namespace
+
+inet_diag_req_v2 inet_request(int family, Transport transport, std::uint16_t port,
+                              std::uint32_t states) {
+  inet_diag_req_v2 request{};
+  request.sdiag_family = static_cast<std::uint8_t>(family);
+  request.sdiag_protocol = transport == Transport::tcp ? IPPROTO_TCP : IPPROTO_UDP;
+  request.idiag_states = states;
+  request.id.idiag_sport = htons(port);
+  request.id.idiag_cookie[0] = INET_DIAG_NOCOOKIE;
+  request.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+  return request;
+}
+
+Address local_address(const inet_diag_msg& message, Transport transport) {
+  return to_address(message.idiag_family, message.id.idiag_src, message.id.idiag_sport,
+                    message.id.idiag_if, transport);
+}
+
+Address remote_address(const inet_diag_msg& message, Transport transport) {
+  return to_address(message.idiag_family, message.id.idiag_dst, message.id.idiag_dport,
+                    message.id.idiag_if, transport);
+}
+
+Result<std::vector<PortHolder>> holders_of(const Address& address) {
+  UPD_ASSIGN(std::vector<PortHolder> holders,
+             address.is_inet() ? inet_holders_of(address) : unix_holders_of(address));
+  name_owners(holders);
+  return holders;
+}
+
+std::vector<PortHolder> strangers(std::vector<PortHolder> holders, const InodeSet& own) {
+  std::erase_if(holders, [&](const PortHolder& holder) { return own.has(holder.inode); });
+  return holders;
+}
+
+bool in_group_of(const PortHolder& holder, const Address& address) {
+  return holder.listening && holder.address == address;
+}
+
+std::string describe(const std::vector<PortHolder>& holders) {
+  std::string out;
+  for (std::size_t i = 0; i < std::min(holders.size(), kMaxDescribed); ++i) {
+    if (!out.empty()) out += "; ";
+    out += describe(holders[i]);
+  }
+  if (holders.size() > kMaxDescribed)
+    out += "; and " + std::to_string(holders.size() - kMaxDescribed) + " more";
+  return out;
+}
+
+Result<std::vector<Address>> half_open(const Address& address) {
+  std::vector<Address> clients;
+  for (const int family : {AF_INET, AF_INET6}) {
+    const auto request = inet_request(family, Transport::tcp, address.port, 1U << TCP_SYN_RECV);
+    UPD_TRY(collect<Address>(
+        bytes_of(request), clients, [&](const DiagAnswer& answer) -> std::optional<Address> {
+          const auto* message = answer.header<inet_diag_msg>();
+          if (message == nullptr) return std::nullopt;
+          if (!contains(address, local_address(*message, Transport::tcp))) return std::nullopt;
+          return remote_address(*message, Transport::tcp);
+        }));
+  }
+  return clients;
+}
+
+Result<Acceptance> acceptance(const Address& server, const Address& client) {
+  if (server.family != client.family || !server.is_inet())
+    return Error(base::Code::internal, "not the two ends of a tcp connection")
+        .got(server.text() + " and " + client.text());
+  auto request = inet_request(server.family, Transport::tcp, server.port, kAllStates);
+  request.id.idiag_dport = htons(client.port);
+  std::memcpy(request.id.idiag_src, server.ip.data(), server.ip.size());
+  std::memcpy(request.id.idiag_dst, client.ip.data(), client.ip.size());
+  request.id.idiag_if = server.scope;
+  Acceptance answered = Acceptance::gone;
+  UPD_TRY(ask_exactly(bytes_of(request), [&](const DiagAnswer& answer) {
+    const auto* message = answer.header<inet_diag_msg>();
+    if (message == nullptr) return;
+    // without such a connection the kernel answers with the listening socket
+    const bool held = message->idiag_inode != 0 && message->idiag_state != TCP_LISTEN;
+    answered = held ? Acceptance::accepted : without_inode(message->idiag_state);
+  }));
+  return answered;
+}
+
+}  // namespace updagent::listen

@@ -1,0 +1,76 @@
+// What the kernel knows about sockets, ours and others' (sock_diag). Each function asks once and
+// answers with what was true at that moment; in this network namespace only.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/clock.hpp"
+#include "agent/base/error.hpp"
+#include "agent/listen/address.hpp"
+#include "agent/listen/listener.hpp"
+#include "agent/listen/proc_sockets.hpp"
+
+namespace updagent::listen {
+
+// --- who is at an address -----------------------------------------------------------------------
+
+struct PortHolder {
+  Address address;
+  std::uint32_t inode = 0;
+  uid_t uid = 0;
+  bool listening = false;  // tcp bound without listen(2) takes a port too
+  AcceptQueue queue;
+  std::vector<SocketOwner> owners;  // empty when the process can't be seen
+};
+// Every socket that overlaps the address, wildcards and dual-stack counted. Finding the owners
+// means a walk through /proc: not for often.
+base::Result<std::vector<PortHolder>> holders_of(const Address& address);
+// Those of them that are not ours: `own` has the inodes of all generations' sockets.
+std::vector<PortHolder> strangers(std::vector<PortHolder> holders, const InodeSet& own);
+// Whether it could be in the group of a listener at `address`: the kernel gives it a share of the
+// connections when the program does not choose.
+bool in_group_of(const PortHolder& holder, const Address& address);
+// "nginx (pid 81, 82) at tcp:0.0.0.0:80, a process that can't be seen (uid 33) at …"
+std::string describe(const std::vector<PortHolder>& holders);
+
+// --- what waits ---------------------------------------------------------------------------------
+
+// The clients whose handshake with a tcp address is under way; the kernel does not say with which
+// of its sockets. Those that were there when the roles changed are the old one's.
+base::Result<std::vector<Address>> half_open(const Address& address);
+
+// Of a unix socket that listens.
+base::Result<AcceptQueue> unix_accept_queue(int fd);
+
+// --- connections --------------------------------------------------------------------------------
+
+enum class Acceptance {
+  waiting,   // in the accept queue, or its handshake is not done
+  accepted,  // a process has it, or had it and closed it
+  gone,      // the kernel knows nothing of it any more
+};
+// Has the server accepted the tcp connection from `client` (what getsockname says there)?
+base::Result<Acceptance> acceptance(const Address& server, const Address& client);
+
+struct Connection {
+  std::uint32_t inode = 0;
+  Address client;                    // of a unix connection: nothing
+  std::uint32_t receive_queue = 0;   // bytes that the server has not read
+  std::uint32_t send_queue = 0;      // bytes that the client's side has not acknowledged
+  std::uint32_t unacknowledged = 0;  // segments
+  // since the last data in each direction, or since the handshake; unix sockets don't know
+  std::optional<base::Milliseconds> since_sent;
+  std::optional<base::Milliseconds> since_received;
+};
+// Connections to the address (of unix: the path or name that the listening socket is bound to)
+// which one of `sockets` is the server's end of: the generation's. Accepted ones only.
+base::Result<std::vector<Connection>> connections_of(const Address& address,
+                                                     const InodeSet& sockets);
+// Nothing under way: queues empty, the last data was the server's, and that for `span`. A unix
+// connection has no times: it is quiet when it was at several looks over the span.
+bool is_quiet(const Connection& connection, base::Milliseconds span);
+
+}  // namespace updagent::listen

@@ -1,0 +1,181 @@
+#include "agent/release/service_words.hpp"
+
+#include <linux/capability.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+
+namespace updagent::release {
+namespace {
+
+template <class Value>
+struct Word {
+  std::string_view name;
+  Value value;
+};
+
+constexpr std::array<Word<Protocol>, 4> kProtocols = {{{"env", Protocol::env},
+                                                       {"inject", Protocol::inject},
+                                                       {"nginx", Protocol::nginx},
+                                                       {"systemd", Protocol::systemd}}};
+constexpr std::array<Word<Ready>, 3> kReadies = {
+    {{"listening", Ready::listening}, {"notify", Ready::notify}, {"probe", Ready::probe}}};
+constexpr std::array<Word<CrashLoop>, 2> kCrashLoops = {
+    {{"restart", CrashLoop::restart}, {"rollback", CrashLoop::rollback}}};
+constexpr std::array<Word<int>, 7> kSignals = {{{"SIGHUP", SIGHUP},
+                                                {"SIGINT", SIGINT},
+                                                {"SIGQUIT", SIGQUIT},
+                                                {"SIGTERM", SIGTERM},
+                                                {"SIGUSR1", SIGUSR1},
+                                                {"SIGUSR2", SIGUSR2},
+                                                {"SIGWINCH", SIGWINCH}}};
+// glibc's RLIMIT_* are enumerators of a type of their own in C++.
+constexpr std::array<Word<int>, 8> kRlimits = {{{"as", static_cast<int>(RLIMIT_AS)},
+                                                {"core", static_cast<int>(RLIMIT_CORE)},
+                                                {"data", static_cast<int>(RLIMIT_DATA)},
+                                                {"fsize", static_cast<int>(RLIMIT_FSIZE)},
+                                                {"memlock", static_cast<int>(RLIMIT_MEMLOCK)},
+                                                {"nofile", static_cast<int>(RLIMIT_NOFILE)},
+                                                {"nproc", static_cast<int>(RLIMIT_NPROC)},
+                                                {"stack", static_cast<int>(RLIMIT_STACK)}}};
+// In the order of their numbers. A kernel that lacks one of the last refuses it when it is set.
+constexpr std::array<std::string_view, 41> kCapabilities = {
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+};
+static_assert(kCapabilities[CAP_NET_BIND_SERVICE] == "CAP_NET_BIND_SERVICE");
+static_assert(kCapabilities[CAP_SYS_RESOURCE] == "CAP_SYS_RESOURCE");
+static_assert(kCapabilities[CAP_CHECKPOINT_RESTORE] == "CAP_CHECKPOINT_RESTORE");
+
+template <class Words, class Value>
+std::string_view name_of(const Words& words, Value value) {
+  for (const auto& word : words)
+    if (word.value == value) return word.name;
+  return "";
+}
+
+template <class Value, std::size_t N>
+std::optional<Value> value_of(const std::array<Word<Value>, N>& words, std::string_view name) {
+  for (const auto& word : words)
+    if (word.name == name) return word.value;
+  return std::nullopt;
+}
+
+template <class Words>
+std::vector<std::string> names_of(const Words& words) {
+  std::vector<std::string> names;
+  names.reserve(words.size());
+  for (const auto& word : words) names.emplace_back(word.name);
+  return names;
+}
+
+}  // namespace
+
+std::string_view protocol_name(Protocol protocol) {
+  return name_of(kProtocols, protocol);
+}
+std::optional<Protocol> parse_protocol(std::string_view text) {
+  return value_of(kProtocols, text);
+}
+std::string_view ready_name(Ready ready) {
+  return name_of(kReadies, ready);
+}
+std::optional<Ready> parse_ready(std::string_view text) {
+  return value_of(kReadies, text);
+}
+std::string_view crash_loop_name(CrashLoop what) {
+  return name_of(kCrashLoops, what);
+}
+std::optional<CrashLoop> parse_crash_loop(std::string_view text) {
+  return value_of(kCrashLoops, text);
+}
+std::string_view signal_name(int signal) {
+  return name_of(kSignals, signal);
+}
+std::optional<int> parse_signal(std::string_view text) {
+  return value_of(kSignals, text);
+}
+std::optional<int> rlimit_resource(std::string_view name) {
+  return value_of(kRlimits, name);
+}
+std::optional<int> capability_number(std::string_view name) {
+  const auto found = std::find(kCapabilities.begin(), kCapabilities.end(), name);
+  if (found == kCapabilities.end()) return std::nullopt;
+  return static_cast<int>(found - kCapabilities.begin());
+}
+
+bool is_rlimit(std::string_view name, std::uint64_t value) {
+  constexpr std::uint64_t kMaxNumber = std::uint64_t{1} << 53;  // base::kMaxJsonInteger
+  if (!rlimit_resource(name)) return false;
+  if (name == "nofile") return value >= kLeastOpenFiles && value <= kMostOpenFiles;
+  return value == kUnlimited || value <= kMaxNumber;
+}
+
+std::vector<std::string> protocol_names() {
+  return names_of(kProtocols);
+}
+std::vector<std::string> ready_names() {
+  return names_of(kReadies);
+}
+std::vector<std::string> crash_loop_names() {
+  return names_of(kCrashLoops);
+}
+std::vector<std::string> signal_names() {
+  return names_of(kSignals);
+}
+std::vector<std::string> rlimit_names() {
+  return names_of(kRlimits);
+}
+std::vector<std::string> capability_names() {
+  return {kCapabilities.begin(), kCapabilities.end()};
+}
+
+Ready default_ready(Protocol protocol) {
+  return protocol == Protocol::systemd ? Ready::notify : Ready::listening;
+}
+int default_stop_signal(Protocol protocol) {
+  return protocol == Protocol::nginx ? SIGQUIT : SIGTERM;
+}
+
+}  // namespace updagent::release

@@ -1,0 +1,74 @@
+#include "agent/service/drain.hpp"
+
+#include "agent/listen/diag.hpp"
+#include "agent/listen/proc_sockets.hpp"
+
+namespace updagent::service {
+namespace {
+
+std::vector<listen::Connection> connections(const ListenerSet& listeners,
+                                            const Generation& generation) {
+  std::vector<listen::Connection> all;
+  listen::InodeSet sockets;
+  for (const pid_t pid : generation.processes())
+    static_cast<void>(sockets.add_process(pid));  // one that has just ended has none
+  for (const listen::Address& address : listeners.addresses(generation)) {
+    if (address.transport == listen::Transport::udp) continue;
+    auto some = listen::connections_of(address, sockets);
+    if (!some) continue;  // what can't be asked is not waited for
+    for (listen::Connection& one : *some) all.push_back(std::move(one));
+  }
+  return all;
+}
+
+}  // namespace
+
+std::size_t busy_connections(const ListenerSet& listeners, const Generation& generation) {
+  std::size_t busy = 0;
+  for (const listen::Connection& one : connections(listeners, generation))
+    if (!listen::is_quiet(one, kQuietFor)) ++busy;
+  return busy;
+}
+
+Drain::Drain(Loop& loop, const ListenerSet& listeners, const Generation& generation,
+             std::function<void(std::size_t)> done)
+    : loop_(loop),
+      listeners_(listeners),
+      generation_(generation),
+      done_(std::move(done)),
+      end_(base::Deadline::in(generation.plan().run.service.drain_timeout)) {
+  timer_ = loop_.after(base::Milliseconds(0), [this] { look(); });
+}
+
+std::size_t Drain::busy_connections() {
+  const std::int64_t now_us = base::monotonic_now_us();
+  std::map<std::uint32_t, std::int64_t> quiet;
+  std::size_t busy = 0;
+  for (const listen::Connection& one : connections(listeners_, generation_)) {
+    if (!listen::is_quiet(one, kQuietFor)) {
+      ++busy;
+      continue;
+    }
+    if (one.since_sent) continue;
+    const auto before = quiet_since_us_.find(one.inode);
+    const std::int64_t since = before == quiet_since_us_.end() ? now_us : before->second;
+    quiet[one.inode] = since;
+    if (now_us - since < kQuietFor.count() * 1000) ++busy;
+  }
+  quiet_since_us_ = std::move(quiet);
+  return busy;
+}
+
+void Drain::look() {
+  const std::size_t busy = busy_connections() + listeners_.waiting(generation_);
+  if (busy > 0 && !end_.passed() && generation_.life() == Life::ready) {
+    timer_ = loop_.after(std::min(kDrainLook, end_.left()), [this] { look(); });
+    return;
+  }
+  timer_.reset();
+  // moved out: the caller may end this object
+  const auto done = std::move(done_);
+  done(busy);
+}
+
+}  // namespace updagent::service

@@ -1,0 +1,181 @@
+// One generation: the process tree of one release, from its start to its last process. It knows
+// nothing of traffic: which generation gets connections is the supervisor's business.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/base/error.hpp"
+#include "agent/base/identity.hpp"
+#include "agent/base/strict_json.hpp"
+#include "agent/launch/cgroup.hpp"
+#include "agent/launch/fd_store.hpp"
+#include "agent/launch/inject.hpp"
+#include "agent/launch/notify_server.hpp"
+#include "agent/launch/process_family.hpp"
+#include "agent/launch/process_watch.hpp"
+#include "agent/launch/service_start.hpp"
+#include "agent/listen/listener.hpp"
+#include "agent/listen/steering.hpp"
+#include "agent/release/resolved_service.hpp"
+#include "agent/service/loop.hpp"
+#include "agent/service/places.hpp"
+
+namespace updagent::service {
+
+enum class Life {
+  starting,  // until it is ready
+  ready,
+  stopping,  // told to stop
+  down,      // its main process is gone; the supervisor decides what follows
+  gone,      // no process of it is left
+};
+std::string_view life_name(Life life);
+
+enum class Role { candidate, active, standby, draining };
+std::string_view role_name(Role role);
+
+// The candidate dies before the one that serves when memory ends.
+inline constexpr int kCandidateOomScore = 200;
+
+// A socket of the generation; the listener's order in the release.
+struct OwnSocket {
+  std::string listener;
+  base::UniqueFd fd;
+};
+
+struct GenerationPlan {
+  std::uint64_t number = 0;
+  listen::Slot slot = 0;
+  release::ResolvedService run;
+  std::vector<OwnSocket> sockets;
+};
+
+class Generation;
+// Called from the loop. None of them may destroy the generation it is called with.
+struct GenerationEvents {
+  std::function<void(Generation&)> ready;
+  // It did not come up, hung (watchdog), or its main process ended though nobody asked.
+  std::function<void(Generation&, const base::Error&)> failed;
+  std::function<void(Generation&)> gone;
+  std::function<void(Generation&)> changed;  // status text, main pid, store: worth persisting
+  std::function<void(Generation&, const std::string&)> complaint;  // for the log
+};
+
+class Generation {
+ public:
+  // `cgroups` may be null. What it says goes through `events`.
+  Generation(Loop& loop, const Places& places, launch::CgroupTree* cgroups, GenerationPlan plan,
+             GenerationEvents events);
+  Generation(const Generation&) = delete;
+  Generation& operator=(const Generation&) = delete;
+  // Leaves the processes alone: they outlive their supervisor.
+  ~Generation();
+
+  // Prepares folders, environment and filter and starts the command. An error: nothing was started.
+  // `stored`: the FDSTORE of the generation before (may be null).
+  base::Status start(const launch::FdStore* stored, int oom_score);
+  // A process that a predecessor started, as the state file has it.
+  base::Status adopt(const base::Json& state, launch::FdStore* stored, base::UniqueFd inject_notify,
+                     base::UniqueFd inject_journal);
+  // A process that updagent did not start at all (`updagent adopt`).
+  base::Status take_over(launch::ProcessWatch process);
+
+  // It could not be adopted: its main process died with nobody watching.
+  void lost(const base::Error& why) { fail(why); }
+  // For Ready::listening and Ready::probe: whoever looked says so.
+  void mark_ready();
+  void set_role(Role role);
+  // The stop signal, then after stop_timeout SIGKILL to all. `immediately`: SIGKILL at once.
+  void stop(bool immediately);
+
+  const GenerationPlan& plan() const { return plan_; }
+  std::uint64_t number() const { return plan_.number; }
+  listen::Slot slot() const { return plan_.slot; }
+  const std::string& version() const { return plan_.run.version; }
+  Life life() const { return life_; }
+  Role role() const { return role_; }
+  pid_t main_pid() const { return process_ ? process_->pid() : 0; }
+  const launch::ProcessWatch* process() const { return process_ ? &*process_ : nullptr; }
+  const std::string& status_text() const { return status_text_; }
+  std::int64_t since_us() const { return since_us_; }
+  int starts() const { return starts_; }
+  const launch::FdStore& store() const { return *store_; }
+  launch::FdStore& store() { return *store_; }
+  std::vector<OwnSocket>& sockets() { return plan_.sockets; }
+  // Of the injector, for the holder; -1 without.
+  int inject_notify_fd() const { return inject_notify_.get(); }
+  int inject_journal_fd() const { return inject_journal_.get(); }
+  std::vector<pid_t> processes() const;
+  const launch::GenerationCgroup* cgroup() const { return cgroup_ ? &*cgroup_ : nullptr; }
+  base::Json to_json() const;
+  std::string output_file() const { return places_.output(plan_.number); }
+  bool output_in_journal() const { return output_in_journal_; }
+
+ private:
+  std::string run_name() const;
+  base::Status prepare_folders();
+  base::Status prepare_notify();
+  base::Result<launch::ServiceSpec> service_spec(const launch::FdStore* stored);
+  void on_start_event();
+  void on_notify(launch::NotifyEvent& event);
+  void take_lifecycle(const launch::NotifyMessage& message);
+  void store_descriptors(launch::NotifyEvent& event);
+  void on_main_end();
+  void on_cgroup_event();
+  void look_for_rest();
+  base::Status watch_process();
+  base::Status watch_store();
+  base::Status make_injector();
+  void arm_watchdog();
+  void extend_timeout(std::uint64_t usec);
+  void become_ready();
+  void fail(base::Error error);
+  void kill_all();
+  void become_gone();
+  bool belongs(pid_t pid) const;
+  launch::Membership membership();
+  launch::ProcessFamily family() const;
+
+  Loop& loop_;
+  Places places_;
+  launch::CgroupTree* cgroups_;
+  GenerationPlan plan_;
+  GenerationEvents events_;
+  base::Identity identity_;
+
+  Life life_ = Life::starting;
+  Role role_ = Role::candidate;
+  std::string status_text_;
+  std::int64_t since_us_ = 0;  // of its present life, wall clock
+  int starts_ = 0;
+  int oom_score_ = 0;
+  bool output_in_journal_ = false;
+  bool main_told_ = false;  // MAINPID said so
+  std::optional<std::uint64_t> watchdog_usec_;
+
+  std::optional<launch::ServiceStart> start_;
+  std::optional<launch::ProcessWatch> process_;
+  std::optional<launch::GenerationCgroup> cgroup_;
+  std::unique_ptr<launch::FdStore> store_;
+  std::unique_ptr<launch::NotifyServer> notify_;
+  base::UniqueFd inject_notify_;
+  base::UniqueFd inject_journal_;
+  std::unique_ptr<launch::Injector> injector_;
+
+  // after what they watch, so that they end first
+  Watch start_watch_;
+  Watch process_watch_;
+  Watch cgroup_watch_;
+  Watch store_watch_;
+  Watch notify_watch_;
+  Watch inject_watch_;
+  Watch timeout_;  // ready_timeout or stop_timeout
+  Watch watchdog_;
+  Watch rest_timer_;  // without cgroups: is anything left?
+};
+
+}  // namespace updagent::service

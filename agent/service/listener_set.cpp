@@ -1,0 +1,282 @@
+#include "agent/service/listener_set.hpp"
+
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+
+#include <cerrno>
+
+#include "agent/base/identity.hpp"
+#include "agent/listen/diag.hpp"
+#include "agent/listen/unix_path.hpp"
+
+namespace updagent::service {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Json;
+using base::Result;
+using base::Status;
+using base::UniqueFd;
+using listen::Transport;
+
+Json ids_json(const listen::SteeredIds& ids) {
+  return {{"program", ids.program}, {"slots", ids.slots}, {"counters", ids.counters}};
+}
+
+listen::SteeredIds ids_from(const Json& json) {
+  return {json.value("program", 0U), json.value("slots", 0U), json.value("counters", 0U)};
+}
+
+}  // namespace
+
+std::string ListenerSet::key_of(const listen::ListenerSpec& spec) {
+  return spec.address.text() + (spec.address.v6only ? "" : "+v4");
+}
+
+Result<listen::ListenerSpec> ListenerSet::spec_of(const release::Listener& listener,
+                                                  const release::ResolvedService& run) {
+  listen::ListenerSpec spec;
+  spec.name = listener.name;
+  UPD_ASSIGN(spec.address, listen::parse_address(listener.address, "listener " + listener.name,
+                                                 Code::config_invalid));
+  spec.address.v6only = listener.ipv6_only || spec.address.family != AF_INET6;
+  spec.backlog = listener.backlog;
+  if (spec.address.transport != Transport::unix_path) return spec;
+  spec.mode = static_cast<mode_t>(listener.mode);
+  const std::string& user = listener.user.empty() ? run.user : listener.user;
+  if (!user.empty()) {
+    UPD_ASSIGN(const base::Identity owner, base::identity_of_user(user));
+    spec.owner = owner.uid;
+    spec.group = owner.gid;
+  }
+  if (!listener.group.empty()) {
+    UPD_ASSIGN(spec.group, base::gid_of_group(listener.group));
+  }
+  return spec;
+}
+
+Result<UniqueFd> ListenerSet::open_one(Entry& entry, std::uint64_t generation, listen::Slot slot) {
+  const Transport transport = entry.spec.address.transport;
+  if (transport == Transport::unix_path) return listen::open_path_socket(entry.spec, generation);
+  if (policy_ != nullptr && transport != Transport::unix_abstract) {
+    if (!entry.steered) {
+      UPD_ASSIGN(entry.steered, listen::SteeredListener::create(*policy_));
+    }
+    return entry.steered->open(entry.spec, slot);
+  }
+  if (!entry.shared) {
+    UPD_ASSIGN(entry.shared, listen::open_socket(entry.spec));
+  }
+  UniqueFd copy(::fcntl(entry.shared.get(), F_DUPFD_CLOEXEC, 3));
+  if (!copy) return base::system_error(errno, "cannot duplicate a listening socket");
+  return copy;
+}
+
+Result<std::vector<OwnSocket>> ListenerSet::open(const release::ResolvedService& run,
+                                                 std::uint64_t generation, listen::Slot slot) {
+  std::vector<OwnSocket> sockets;
+  const auto open_all = [&]() -> Status {
+    for (const release::Listener& listener : run.service.listeners) {
+      UPD_ASSIGN(listen::ListenerSpec spec, spec_of(listener, run));
+      const std::string key = key_of(spec);
+      Entry& entry = entries_[key];
+      const bool is_new = entry.users.empty();
+      if (is_new) entry.spec = std::move(spec);
+      entry.users.insert(generation);
+      UPD_ASSIGN(UniqueFd fd, open_one(entry, generation, slot));
+      sockets.push_back({listener.name, std::move(fd)});
+    }
+    return base::ok();
+  };
+  Status opened = open_all();
+  if (opened) return sockets;
+  for (auto& [key, entry] : entries_) {
+    if (!entry.users.contains(generation)) continue;
+    if (entry.steered) static_cast<void>(entry.steered->remove(slot));
+    if (entry.spec.address.transport == Transport::unix_path)
+      static_cast<void>(listen::remove_path_socket(entry.spec, generation));
+    entry.users.erase(generation);
+  }
+  forget_unused();
+  return std::move(opened).error();
+}
+
+ListenerSet::Entry* ListenerSet::entry_of(const Generation& generation, std::size_t index) {
+  const auto spec = spec_of(generation.plan().run.service.listeners[index], generation.plan().run);
+  if (!spec) return nullptr;
+  const auto found = entries_.find(key_of(*spec));
+  return found == entries_.end() ? nullptr : &found->second;
+}
+
+const ListenerSet::Entry* ListenerSet::entry_of(const Generation& generation,
+                                                std::size_t index) const {
+  return const_cast<ListenerSet*>(this)->entry_of(generation, index);
+}
+
+Status ListenerSet::publish(const Generation& generation) {
+  for (auto& [key, entry] : entries_)
+    if (entry.users.contains(generation.number()) &&
+        entry.spec.address.transport == Transport::unix_path)
+      UPD_TRY(listen::publish(entry.spec, generation.number()));
+  return base::ok();
+}
+
+void ListenerSet::retire(const Generation& generation) {
+  const std::vector<OwnSocket>& sockets = generation.plan().sockets;
+  for (std::size_t i = 0; i < sockets.size(); ++i) {
+    Entry* entry = entry_of(generation, i);
+    if (entry == nullptr || !entry->users.contains(generation.number())) continue;
+    if (entry->spec.address.transport == Transport::unix_path)
+      static_cast<void>(listen::remove_path_socket(entry->spec, generation.number()));
+    if (entry->steered) {
+      if (entry->spec.address.transport == Transport::tcp)
+        static_cast<void>(listen::shut_down(sockets[i].fd.get()));
+      static_cast<void>(entry->steered->remove(generation.slot()));
+    }
+    entry->users.erase(generation.number());
+  }
+  forget_unused();
+}
+
+void ListenerSet::forget_unused() {
+  std::erase_if(entries_, [](const auto& item) { return item.second.users.empty(); });
+}
+
+unsigned ListenerSet::waiting(const Generation& generation) const {
+  unsigned total = 0;
+  const std::vector<OwnSocket>& sockets = generation.plan().sockets;
+  for (std::size_t i = 0; i < sockets.size(); ++i) {
+    const Entry* entry = entry_of(generation, i);
+    if (entry == nullptr || entry->shared || entry->spec.address.transport == Transport::udp)
+      continue;
+    const auto queue = entry->spec.address.is_inet()
+                           ? listen::accept_queue(sockets[i].fd.get())
+                           : listen::unix_accept_queue(sockets[i].fd.get());
+    if (queue) total += queue->waiting;
+  }
+  return total;
+}
+
+Status ListenerSet::take_over(const listen::ListenerSpec& spec, int fd, listen::Slot slot,
+                              std::uint64_t generation) {
+  Entry& entry = entries_[key_of(spec)];
+  entry.spec = spec;
+  entry.users.insert(generation);
+  if (spec.address.transport == Transport::unix_path)
+    return listen::adopt_public_name(spec, generation);
+  if (policy_ == nullptr || !spec.address.is_inet()) {
+    entry.shared.reset(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+    return entry.shared ? base::ok()
+                        : Status(base::system_error(errno, "cannot duplicate a listening socket"));
+  }
+  UPD_ASSIGN(entry.steered, listen::SteeredListener::create(*policy_));
+  return entry.steered->reattach(spec, {{slot, fd}});
+}
+
+std::vector<std::string> ListenerSet::check() {
+  std::vector<std::string> lost;
+  for (auto& [key, entry] : entries_) {
+    if (!entry.steered) continue;
+    const auto attached = entry.steered->attached();
+    if (!attached || *attached) continue;
+    lost.push_back(key);
+    static_cast<void>(entry.steered->reattach(entry.spec));
+  }
+  return lost;
+}
+
+std::vector<listen::Address> ListenerSet::addresses(const Generation& generation) const {
+  std::vector<listen::Address> all;
+  for (std::size_t i = 0; i < generation.plan().sockets.size(); ++i) {
+    const Entry* entry = entry_of(generation, i);
+    if (entry == nullptr) continue;
+    listen::Address address = entry->spec.address;
+    // connections of a unix path are known by the path that the socket was bound to
+    if (address.transport == Transport::unix_path)
+      address.path = listen::generation_path(entry->spec, generation.number());
+    all.push_back(std::move(address));
+  }
+  return all;
+}
+
+listen::SlotCounters ListenerSet::counters() const {
+  listen::SlotCounters sum{};
+  for (const auto& [key, entry] : entries_) {
+    if (!entry.steered) continue;
+    const auto one = entry.steered->counters();
+    if (!one) continue;
+    for (std::size_t row = 0; row < sum.size(); ++row) {
+      sum[row].selected += (*one)[row].selected;
+      sum[row].probes += (*one)[row].probes;
+      sum[row].fallback += (*one)[row].fallback;
+      sum[row].migrated += (*one)[row].migrated;
+      sum[row].critical += (*one)[row].critical;
+    }
+  }
+  return sum;
+}
+
+// --- succession
+// -----------------------------------------------------------------------------------
+
+Json ListenerSet::to_json() const {
+  Json list = Json::array();
+  for (const auto& [key, entry] : entries_) {
+    Json one = {{"key", key}, {"users", entry.users}};
+    if (entry.steered)
+      if (const auto ids = entry.steered->ids()) one["ids"] = ids_json(*ids);
+    list.push_back(std::move(one));
+  }
+  return list;
+}
+
+std::map<std::string, int> ListenerSet::shared_sockets() const {
+  std::map<std::string, int> all;
+  for (const auto& [key, entry] : entries_)
+    if (entry.shared) all["shared:" + key] = entry.shared.get();
+  return all;
+}
+
+Status ListenerSet::adopt(const Json& state, const std::vector<const Generation*>& generations,
+                          std::map<std::string, UniqueFd>& held) {
+  for (const Generation* generation : generations) {
+    const auto& listeners = generation->plan().run.service.listeners;
+    for (std::size_t i = 0; i < generation->plan().sockets.size(); ++i) {
+      UPD_ASSIGN(const listen::ListenerSpec spec, spec_of(listeners[i], generation->plan().run));
+      Entry& entry = entries_[key_of(spec)];
+      if (entry.users.empty()) entry.spec = spec;
+      entry.users.insert(generation->number());
+    }
+  }
+  for (auto& [key, entry] : entries_) {
+    const bool inet = entry.spec.address.is_inet();
+    if (entry.spec.address.transport == Transport::unix_path) continue;
+    if (policy_ == nullptr || !inet) {
+      if (const auto found = held.find("shared:" + key); found != held.end())
+        entry.shared = std::move(found->second);
+      continue;
+    }
+    Json ids;
+    for (const Json& one : state)
+      if (one.value("key", std::string()) == key && one.contains("ids")) ids = one["ids"];
+    if (ids.is_object()) {
+      auto reopened = listen::SteeredListener::reopen(*policy_, ids_from(ids));
+      if (reopened) {
+        entry.steered = std::move(*reopened);
+        continue;
+      }
+    }
+    UPD_ASSIGN(entry.steered, listen::SteeredListener::create(*policy_));
+    std::vector<listen::Member> members;
+    for (const Generation* generation : generations)
+      for (std::size_t i = 0; i < generation->plan().sockets.size(); ++i)
+        if (entry_of(*generation, i) == &entry && generation->plan().sockets[i].fd)
+          members.push_back({generation->slot(), generation->plan().sockets[i].fd.get()});
+    UPD_TRY(entry.steered->reattach(entry.spec, members));
+  }
+  return base::ok();
+}
+
+}  // namespace updagent::service

@@ -1,0 +1,79 @@
+// Every address of the app with its sockets, over all generations.
+//
+// Steered tcp and udp listeners give each generation a socket at its slot; a unix path gives it a
+// path, and the public name says who serves; where neither can be had (abstract unix names, and all
+// of tcp and udp in the shared mechanism) there is one socket that every generation gets.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/base/strict_json.hpp"
+#include "agent/listen/mechanism.hpp"
+#include "agent/listen/steering.hpp"
+#include "agent/release/resolved_service.hpp"
+#include "agent/service/generation.hpp"
+
+namespace updagent::service {
+
+class ListenerSet {
+ public:
+  // `policy` is null in the shared mechanism, else it outlives the set.
+  explicit ListenerSet(listen::Policy* policy) : policy_(policy) {}
+
+  // Fresh sockets for a generation, in the order of its listeners. On error nothing is left of it.
+  base::Result<std::vector<OwnSocket>> open(const release::ResolvedService& run,
+                                            std::uint64_t generation, listen::Slot slot);
+  // Unix paths: the public names are this generation's from now on.
+  base::Status publish(const Generation& generation);
+  // The generation has stopped accepting: what waits in its queues goes to the active one, its
+  // addresses go when nobody else has them.
+  void retire(const Generation& generation);
+  // Connections that wait at the generation's sockets.
+  unsigned waiting(const Generation& generation) const;
+  // A server's own socket becomes a member (`updagent adopt`).
+  base::Status take_over(const listen::ListenerSpec& spec, int fd, listen::Slot slot,
+                         std::uint64_t generation);
+
+  // The program must be there; where somebody detached it, it is attached again. Returns the
+  // listeners that had lost it.
+  std::vector<std::string> check();
+
+  // The addresses, for connections_of().
+  std::vector<listen::Address> addresses(const Generation& generation) const;
+  // What new connections chose, by slot, over all listeners.
+  listen::SlotCounters counters() const;
+
+  base::Json to_json() const;
+  // In a successor: listeners by their ids; `sockets` are the generations' by their names. What
+  // can't be found again is made anew and reattached with what is left.
+  base::Status adopt(const base::Json& state, const std::vector<const Generation*>& generations,
+                     std::map<std::string, base::UniqueFd>& held);
+  // Names under which the holder has the sockets that no single generation owns.
+  std::map<std::string, int> shared_sockets() const;
+
+ private:
+  struct Entry {
+    listen::ListenerSpec spec;
+    std::optional<listen::SteeredListener> steered;
+    base::UniqueFd shared;  // the one socket of all
+    std::set<std::uint64_t> users;
+  };
+  static base::Result<listen::ListenerSpec> spec_of(const release::Listener& listener,
+                                                    const release::ResolvedService& run);
+  static std::string key_of(const listen::ListenerSpec& spec);
+  base::Result<base::UniqueFd> open_one(Entry& entry, std::uint64_t generation, listen::Slot slot);
+  void forget_unused();
+  Entry* entry_of(const Generation& generation, std::size_t index);
+  const Entry* entry_of(const Generation& generation, std::size_t index) const;
+
+  listen::Policy* policy_;
+  std::map<std::string, Entry> entries_;  // by address
+};
+
+}  // namespace updagent::service

@@ -1,0 +1,51 @@
+// Does a generation serve? Asked by a connection to each of its stream listeners that the steering
+// brings to it: our sockets listen even if nobody accepts, so only an accepted connection counts.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/listen/steering.hpp"
+#include "agent/service/listener_set.hpp"
+
+namespace updagent::service {
+
+inline constexpr base::Milliseconds kAcceptLook{20};
+// One attempt: then the connection is given up and made anew (a server that resets its queue).
+inline constexpr base::Milliseconds kAttempt{2'000};
+
+class ListeningCheck {
+ public:
+  // `accepted` is called once, from the loop, when every stream listener has accepted. It goes on
+  // trying until it is destroyed. `policy` may be null (shared: then the connection may reach
+  // another generation).
+  ListeningCheck(Loop& loop, listen::Policy* policy, const ListenerSet& listeners,
+                 const Generation& generation, std::function<void()> accepted);
+  ~ListeningCheck();
+
+ private:
+  struct Try {
+    listen::Address server;
+    base::UniqueFd client;
+    listen::Address from;
+    int probe_entry = -1;
+    base::Deadline end = base::Deadline::in(kAttempt);
+    int listening_fd = -1;  // of unix
+    bool accepted = false;
+  };
+  void look();
+  base::Status connect(Try& one);
+  bool is_accepted(Try& one);
+  void let_go(Try& one);
+
+  Loop& loop_;
+  listen::Policy* policy_;
+  listen::Slot slot_;
+  std::function<void()> accepted_;
+  std::vector<Try> tries_;
+  Watch timer_;
+};
+
+}  // namespace updagent::service

@@ -1,0 +1,316 @@
+// What may be asked at the control socket, an operation each.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "agent/base/files.hpp"
+#include "agent/service/supervisor.hpp"
+
+namespace updagent::service {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Json;
+using base::Result;
+using base::Status;
+
+constexpr std::uint64_t kProbeLeaseNs = 60ULL * 1'000'000'000;  // longer than any probe may take
+
+std::uint64_t lease_end_ns() {
+  return listen::steering_now_ns() + static_cast<std::uint64_t>(kLease.count()) * 1'000'000;
+}
+
+Result<release::ResolvedService> service_from(const Request& request) {
+  if (request.descriptors.size() != 1)
+    return Error(Code::usage, "the service comes as one descriptor");
+  UPD_ASSIGN(const std::string text, base::read_fd(request.descriptors.front().get(), "the service",
+                                                   release::kMaxResolvedServiceBytes));
+  return release::resolved_service_from_json(text, Code::config_invalid);
+}
+
+}  // namespace
+
+Result<Answer> Supervisor::answer(const Request& request) {
+  using Operation = Result<Answer> (Supervisor::*)(const Request&);
+  struct Known {
+    std::string_view name;
+    Operation operation;
+    bool of_a_deployment;  // the epoch must be the present one
+  };
+  static constexpr std::array<Known, 12> kOperations = {{
+      {"begin", &Supervisor::op_begin, false},
+      {"start", &Supervisor::op_start, true},
+      {"ready", &Supervisor::op_ready, true},
+      {"probe", &Supervisor::op_probe, false},
+      {"probe_end", &Supervisor::op_probe_end, false},
+      {"weight", &Supervisor::op_weight, true},
+      {"renew", &Supervisor::op_renew, true},
+      {"commit", &Supervisor::op_commit, true},
+      {"rollback", &Supervisor::op_rollback, true},
+      {"end", &Supervisor::op_end, true},
+      {"status", &Supervisor::op_status, false},
+      {"stop", &Supervisor::op_stop, false},
+  }};
+  if (request.op == "restart") return op_restart(request);
+  for (const Known& known : kOperations) {
+    if (known.name != request.op) continue;
+    if (known.of_a_deployment) UPD_TRY(check_epoch(request));
+    return (this->*known.operation)(request);
+  }
+  return Error(Code::usage, "the supervisor knows no '" + request.op + "'");
+}
+
+// A driver that was stopped while its deployment was ended for it must not go on with it.
+Status Supervisor::check_epoch(const Request& request) const {
+  if (!deployment_ || request.number("epoch") != deployment_->epoch)
+    return Error(Code::busy, "this deployment was ended by somebody else")
+        .expected("epoch " + std::to_string(epoch_))
+        .got(std::to_string(request.number("epoch")));
+  return base::ok();
+}
+
+Result<Answer> Supervisor::op_begin(const Request& request) {
+  if (deployment_ && deployment_->driver != 0 && control_->is_open(deployment_->driver))
+    return Error(Code::busy, "a deployment of this app is under way")
+        .got("trace " + deployment_->trace_id);
+  if (!listeners_) UPD_TRY(choose_mechanism());
+  if (!deployment_) deployment_.emplace();
+  deployment_->epoch = ++epoch_;
+  deployment_->driver = request.connection;
+  deployment_->orphan_timer.reset();
+  if (const std::string trace = request.text("trace"); !trace.empty())
+    deployment_->trace_id = trace;
+  save_state();
+  const auto describe = [](const Generation* generation) {
+    if (generation == nullptr) return Json(nullptr);
+    return Json{{"number", generation->number()},
+                {"version", generation->version()},
+                {"life", life_name(generation->life())}};
+  };
+  return Answer{{"epoch", epoch_},
+                {"mechanism", listen::mechanism_name(mechanism_.mechanism)},
+                {"reason", mechanism_.reason},
+                {"active", describe(active())},
+                {"candidate", describe(candidate())}};
+}
+
+Result<Answer> Supervisor::op_start(const Request& request) {
+  UPD_ASSIGN(release::ResolvedService run, service_from(request));
+  if (deployment_->candidate != 0) return Error(Code::busy, "there is a candidate already");
+  const auto living = static_cast<int>(generations_.size());
+  if (living >= run.max_generations)
+    return Error(Code::busy, "old generations still drain")
+        .expected("fewer than " + std::to_string(run.max_generations))
+        .got(std::to_string(living))
+        .hint("wait for them, or end the oldest with --end-oldest");
+  const bool restarts = run.strategy == release::kStrategyRestart;
+  Generation* before = active();
+  if (!restarts) UPD_TRY(check_room(before));
+  UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
+  deployment_->candidate = generation->number();
+  if (restarts && before != nullptr) {
+    // from now on connections wait in the new one's queue
+    deployment_->waits_for_old = true;
+    deployment_->old = before->number();
+    deployment_->old_run = before->plan().run;
+    active_ = generation->number();
+    UPD_TRY(apply_roles(0, 0));
+    save_state();
+    // No drain: users wait for every moment of it. What is in flight its own graceful stop ends.
+    before->set_role(Role::draining);
+    before->stop(false);
+    return Answer{{"generation", generation->number()}};
+  }
+  UPD_TRY(apply_roles(0, 0));
+  Status started = start_generation(*generation);
+  if (!started) {
+    generation->stop(true);
+    deployment_->candidate = 0;
+    return std::move(started).error();
+  }
+  return Answer{{"generation", generation->number()}};
+}
+
+Result<Answer> Supervisor::op_ready(const Request& request) {
+  Generation* generation = candidate();
+  if (generation == nullptr || generation->number() != request.number("generation"))
+    return Error(Code::not_found, "that is not the candidate");
+  generation->mark_ready();
+  return Answer::object();
+}
+
+Result<Answer> Supervisor::op_probe(const Request& request) {
+  const Generation* generation = find(request.number("generation"));
+  if (generation == nullptr) return Error(Code::not_found, "there is no such generation");
+  if (!policy_) return Answer{{"entry", nullptr}};
+  UPD_ASSIGN(const listen::Address source,
+             listen::parse_address(request.text("source"), "source", Code::usage));
+  UPD_ASSIGN(const unsigned entry, policy_->enter_probe(source, generation->slot(),
+                                                        listen::steering_now_ns() + kProbeLeaseNs));
+  return Answer{{"entry", entry}};
+}
+
+Result<Answer> Supervisor::op_probe_end(const Request& request) {
+  if (policy_) policy_->clear_probe(static_cast<unsigned>(request.number("entry")));
+  return Answer::object();
+}
+
+Result<Answer> Supervisor::op_weight(const Request& request) {
+  const std::uint64_t weight = request.number("weight");
+  if (weight > listen::kWeightAll) return Error(Code::usage, "a weight is of 10,000");
+  if (deployment_->lease_lost)
+    return Error(Code::timed_out, "the lease of this deployment ran out: it is rolled back");
+  const Generation* generation = candidate();
+  if (generation == nullptr || generation->life() != Life::ready)
+    return Error(Code::not_found, "there is no candidate that is ready");
+  UPD_TRY(apply_roles(static_cast<std::uint16_t>(weight), lease_end_ns()));
+  deployment_->weight = static_cast<std::uint16_t>(weight);
+  deployment_->lease_timer =
+      weight == 0 ? Watch() : loop_->after(kLease, [this] { lease_expired(); });
+  event("traffic.weight", "success", generation, {{"weight", weight}});
+  save_state();
+  return Answer{{"weight", weight}};
+}
+
+Result<Answer> Supervisor::op_renew(const Request&) {
+  if (deployment_->lease_lost)
+    return Error(Code::timed_out, "the lease of this deployment ran out: it is rolled back");
+  if (deployment_->weight == 0) return Answer::object();
+  if (policy_) {
+    const Status renewed = policy_->renew(lease_end_ns());
+    if (!renewed) {
+      lease_expired();
+      return renewed.error();
+    }
+  }
+  deployment_->lease_timer = loop_->after(kLease, [this] { lease_expired(); });
+  return Answer::object();
+}
+
+Result<Answer> Supervisor::op_commit(const Request&) {
+  const Generation* generation = candidate();
+  if (generation == nullptr || generation->life() != Life::ready)
+    return Error(Code::not_found, "there is no candidate that is ready");
+  const std::uint64_t number = generation->number();
+  if (active_ == number) {  // strategy restart: it has the traffic since its start
+    deployment_->candidate = 0;
+    find(number)->set_role(Role::active);
+    save_state();
+  } else {
+    promote_candidate();
+  }
+  return Answer{{"generation", number}};
+}
+
+Result<Answer> Supervisor::op_rollback(const Request& request) {
+  const bool restarts = deployment_->old_run.has_value();
+  const std::string reason = request.text("reason");
+  if (!restarts) {
+    give_up_candidate(reason);
+    return Answer{{"active", active_}};
+  }
+  // the old one is started again; its sockets take the connections at once
+  UPD_ASSIGN(Generation * again, make_generation(*std::exchange(deployment_->old_run, {})));
+  const std::uint64_t failed = std::exchange(deployment_->candidate, 0);
+  deployment_->waits_for_old = false;
+  active_ = again->number();
+  again->set_role(Role::active);
+  UPD_TRY(apply_roles(0, 0));
+  event("traffic.withdrawn", "success", find(failed), {{"reason", reason}});
+  retire(failed, false);
+  const Status started = start_generation(*again);
+  if (!started) restart_later(again->number());
+  return Answer{{"active", active_}};
+}
+
+Result<Answer> Supervisor::op_end(const Request&) {
+  if (deployment_->candidate != 0) give_up_candidate("the deployment was ended");
+  deployment_.reset();
+  save_state();
+  return Answer::object();
+}
+
+Result<Answer> Supervisor::op_status(const Request&) {
+  Json generations = Json::array();
+  for (const auto& [number, generation] : generations_) {
+    const bool is_candidate = deployment_ && deployment_->candidate == number;
+    const int weight =
+        is_candidate ? (policy_ ? policy_->effective_weight() : deployment_->weight)
+        : number == active_
+            ? static_cast<int>(listen::kWeightAll) -
+                  (deployment_ && deployment_->candidate != 0
+                       ? (policy_ ? policy_->effective_weight() : deployment_->weight)
+                       : 0)
+            : 0;
+    generations.push_back({{"number", number},
+                           {"version", generation->version()},
+                           {"role", role_name(generation->role())},
+                           {"pid", generation->main_pid()},
+                           {"state", life_name(generation->life())},
+                           {"weight", weight},
+                           {"since_us", generation->since_us()},
+                           {"status", generation->status_text()},
+                           {"starts", generation->starts()},
+                           {"waiting", listeners_->waiting(*generation)}});
+  }
+  Json deployment = nullptr;
+  if (deployment_)
+    deployment = {{"trace_id", deployment_->trace_id},  {"epoch", deployment_->epoch},
+                  {"driven", deployment_->driver != 0}, {"candidate", deployment_->candidate},
+                  {"weight", deployment_->weight},      {"lease_lost", deployment_->lease_lost}};
+  return Answer{{"pid", ::getpid()},
+                {"mechanism", listen::mechanism_name(mechanism_.mechanism)},
+                {"reason", mechanism_.reason},
+                {"cgroups", cgroups_.has_value()},
+                {"cgroup_reason", cgroup_reason_},
+                {"active", active_},
+                {"stopping", stop_wanted_},
+                {"problem", last_problem_},
+                {"deployment", std::move(deployment)},
+                {"generations", std::move(generations)}};
+}
+
+Result<Answer> Supervisor::op_stop(const Request&) {
+  if (deployment_ && deployment_->driver != 0 && control_->is_open(deployment_->driver))
+    return Error(Code::busy, "a deployment of this app is under way");
+  stop_wanted_ = true;
+  deployment_.reset();
+  for (const auto& [number, generation] : generations_) {
+    drains_.erase(number);
+    timers_.erase(number);
+    generation->stop(false);
+  }
+  save_state();
+  if (generations_.empty())
+    sweep_ = loop_->after(base::Milliseconds(0), [this] { finish_if_done(); });
+  return Answer{{"generations", generations_.size()}};
+}
+
+// The same release again, with whatever the node's configuration says now.
+Result<Answer> Supervisor::op_restart(const Request& request) {
+  if (deployment_) return Error(Code::busy, "a deployment of this app is under way");
+  UPD_ASSIGN(release::ResolvedService run, service_from(request));
+  if (!listeners_) UPD_TRY(choose_mechanism());
+  if (active() == nullptr) {
+    UPD_TRY(start_committed(std::move(run)));
+    return Answer{{"generation", active_}};
+  }
+  UPD_TRY(check_room(active()));
+  UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
+  deployment_.emplace();
+  deployment_->epoch = ++epoch_;
+  deployment_->automatic = true;
+  deployment_->candidate = generation->number();
+  UPD_TRY(apply_roles(0, 0));
+  Status started = start_generation(*generation);
+  if (!started) {
+    generation->stop(true);
+    deployment_.reset();
+    return std::move(started).error();
+  }
+  return Answer{{"generation", generation->number()}};
+}
+
+}  // namespace updagent::service

@@ -1,0 +1,287 @@
+// What one supervisor leaves to the next: the state file says what there was, the holder has the
+// descriptors, and what both have lost is looked for in the processes that still serve.
+#include <fcntl.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "agent/base/clock.hpp"
+#include "agent/base/files.hpp"
+#include "agent/listen/adopt.hpp"
+#include "agent/service/state_file.hpp"
+#include "agent/service/supervisor.hpp"
+
+namespace updagent::service {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Json;
+using base::Result;
+using base::Status;
+using base::UniqueFd;
+
+constexpr std::size_t kMaxStateBytes = 128UL * 1024 * 1024;  // 16 services of 4 MiB, escaped
+constexpr base::Milliseconds kSweepPatience{2'000};
+constexpr const char* kPolicyName = "policy";
+
+std::string prefix_of(std::uint64_t generation) {
+  return "g" + std::to_string(generation) + ":";
+}
+
+std::string socket_name(std::uint64_t generation, const std::string& listener) {
+  return prefix_of(generation) + "socket:" + listener;
+}
+
+// "g7:store:0003:1:counter": in order, with FDPOLL.
+std::string stored_name(std::uint64_t generation, std::size_t index,
+                        const launch::StoredDescriptor& entry) {
+  std::string number = std::to_string(index);
+  number.insert(0, 4 - std::min<std::size_t>(4, number.size()), '0');
+  return prefix_of(generation) + "store:" + number + ":" + (entry.watched ? "1:" : "0:") +
+         entry.name;
+}
+
+Result<Json> read_state(const std::string& path) {
+  if (!base::exists(path)) return Json();
+  UPD_ASSIGN(const std::string text, base::read_file(path, kMaxStateBytes));
+  // our own file of this boot: floats and depth are no question here
+  Json state = Json::parse(text, nullptr, false);
+  if (!state.is_object()) return Error(Code::damaged, "'" + path + "' can't be understood");
+  if (state.value("boot_id", std::string()) != base::boot_id()) return Json();
+  return state;
+}
+
+}  // namespace
+
+// --- leaving
+// --------------------------------------------------------------------------------------
+
+void Supervisor::save_state() {
+  Json generations = Json::array();
+  for (const auto& [number, generation] : generations_)
+    if (generation->life() != Life::gone) generations.push_back(generation->to_json());
+  Json state = {{"boot_id", base::boot_id()},
+                {"next_number", next_number_},
+                {"active", active_},
+                {"standby", standby_},
+                {"epoch", epoch_},
+                {"stop_wanted", stop_wanted_},
+                {"mechanism", listen::mechanism_name(mechanism_.mechanism)},
+                {"reason", mechanism_.reason},
+                {"generations", std::move(generations)}};
+  if (listeners_) state["listeners"] = listeners_->to_json();
+  if (policy_)
+    if (const auto ids = policy_->ids()) state["policy"] = {{"map", ids->map}, {"tag", ids->tag}};
+  if (deployment_)
+    state["deployment"] = {{"epoch", deployment_->epoch},
+                           {"trace_id", deployment_->trace_id},
+                           {"candidate", deployment_->candidate}};
+  const Status written = replace_file(setup_.places.state(),
+                                      state.dump(-1, ' ', false, Json::error_handler_t::replace));
+  if (!written) ::syslog(LOG_ERR, "updagent: %s", written.error().line().c_str());
+}
+
+void Supervisor::hold(const Generation& generation) {
+  for (const OwnSocket& socket : generation.plan().sockets)
+    static_cast<void>(
+        holder_.put(socket_name(generation.number(), socket.listener), socket.fd.get()));
+  for (const auto& [name, fd] : listeners_->shared_sockets())
+    static_cast<void>(holder_.put(name, fd));
+  if (policy_) static_cast<void>(holder_.put(kPolicyName, policy_->map_fd()));
+}
+
+// Called at every change of a generation; only what is new goes over.
+void Supervisor::hold_stored(const Generation& generation) {
+  const std::string prefix = prefix_of(generation.number());
+  if (generation.inject_notify_fd() >= 0) {
+    static_cast<void>(holder_.put(prefix + "notify", generation.inject_notify_fd()));
+    static_cast<void>(holder_.put(prefix + "journal", generation.inject_journal_fd()));
+  }
+  std::vector<std::string>& held = held_stored_[generation.number()];
+  std::vector<std::string> now;
+  const auto& entries = generation.store().entries();
+  for (std::size_t i = 0; i < entries.size(); ++i)
+    now.push_back(stored_name(generation.number(), i, entries[i]));
+  if (now == held) return;
+  for (const std::string& name : held) static_cast<void>(holder_.drop(name));
+  for (std::size_t i = 0; i < entries.size(); ++i)
+    static_cast<void>(holder_.put(now[i], entries[i].descriptor.get()));
+  held = std::move(now);
+}
+
+void Supervisor::hold_everything() {
+  held_stored_.clear();
+  for (const auto& [number, generation] : generations_) {
+    if (generation->life() == Life::gone) continue;
+    hold(*generation);
+    if (generation->process() != nullptr) hold_stored(*generation);
+  }
+}
+
+void Supervisor::drop_held(const Generation& generation) {
+  for (const OwnSocket& socket : generation.plan().sockets)
+    static_cast<void>(holder_.drop(socket_name(generation.number(), socket.listener)));
+  const std::string prefix = prefix_of(generation.number());
+  static_cast<void>(holder_.drop(prefix + "notify"));
+  static_cast<void>(holder_.drop(prefix + "journal"));
+  for (const std::string& name : held_stored_[generation.number()])
+    static_cast<void>(holder_.drop(name));
+  held_stored_.erase(generation.number());
+}
+
+// --- coming
+// ---------------------------------------------------------------------------------------
+
+Status Supervisor::take_over() {
+  UPD_ASSIGN(const Json state, read_state(setup_.places.state()));
+  if (!state.is_object() || !state.contains("generations")) {
+    if (cgroups_) static_cast<void>(cgroups_->sweep({}, kSweepPatience));
+    return base::ok();
+  }
+  std::map<std::string, UniqueFd> held;
+  if (holder_.was_running()) {
+    auto all = holder_.take_all();
+    if (all) held = std::move(*all);
+  }
+  mechanism_.mechanism = state.value("mechanism", std::string()) == "steered"
+                             ? listen::Mechanism::steered
+                             : listen::Mechanism::shared;
+  mechanism_.reason = state.value("reason", std::string());
+  if (mechanism_.mechanism == listen::Mechanism::steered) {
+    const Json ids = state.value("policy", Json::object());
+    const listen::PolicyIds known{ids.value("map", 0U), ids.value("tag", std::uint64_t{0})};
+    const auto fd = held.find(kPolicyName);
+    auto policy = fd != held.end() ? listen::Policy::from_fd(std::move(fd->second), known.tag)
+                                   : listen::Policy::reopen(known);
+    if (!policy) policy = listen::Policy::create();
+    if (!policy) return std::move(policy).error();
+    policy_ = std::move(*policy);
+  }
+  listeners_ = std::make_unique<ListenerSet>(policy_ ? &*policy_ : nullptr);
+  next_number_ = state.value("next_number", std::uint64_t{1});
+  active_ = state.value("active", std::uint64_t{0});
+  standby_ = state.value("standby", std::uint64_t{0});
+  epoch_ = state.value("epoch", std::uint64_t{0});
+  stop_wanted_ = state.value("stop_wanted", false);
+  for (const Json& one : state["generations"])
+    if (const Status taken = take_over_generation(one, held); !taken)
+      event("supervisor.problem", "failure", nullptr, {{"problem", taken.error().line()}});
+  std::vector<const Generation*> living;
+  std::set<std::uint64_t> numbers;
+  for (const auto& [number, generation] : generations_) {
+    living.push_back(generation.get());
+    numbers.insert(number);
+  }
+  UPD_TRY(listeners_->adopt(state.value("listeners", Json::array()), living, held));
+  if (cgroups_) static_cast<void>(cgroups_->sweep(numbers, kSweepPatience));
+  restore_roles(state);
+  hold_everything();
+  save_state();
+  event("supervisor.adopted", "success", nullptr, {{"generations", generations_.size()}});
+  return base::ok();
+}
+
+// By the holder's name; where that is lost, by the inode in what the process itself has open.
+Result<std::vector<OwnSocket>> Supervisor::sockets_of(const Json& state,
+                                                      std::map<std::string, UniqueFd>& held) {
+  const std::uint64_t number = state.value("number", std::uint64_t{0});
+  std::vector<listen::RunningListener> running;
+  bool asked = false;
+  std::vector<OwnSocket> sockets;
+  for (const Json& one : state.value("sockets", Json::array())) {
+    OwnSocket socket;
+    socket.listener = one.value("listener", std::string());
+    const auto found = held.find(socket_name(number, socket.listener));
+    if (found != held.end()) {
+      socket.fd = std::move(found->second);
+    } else {
+      if (!asked) {
+        asked = true;
+        const pid_t pid = state.contains("process") && state["process"].is_object()
+                              ? state["process"].value("pid", 0)
+                              : 0;
+        if (auto all = listen::running_listeners(pid); all) running = std::move(*all);
+      }
+      const std::uint32_t inode = one.value("inode", 0U);
+      for (listen::RunningListener& listener : running)
+        if (listener.inode == inode && listener.fd) socket.fd = std::move(listener.fd);
+    }
+    if (!socket.fd)
+      return Error(Code::not_found, "the socket '" + socket.listener + "' of generation " +
+                                        std::to_string(number) + " is lost");
+    sockets.push_back(std::move(socket));
+  }
+  return sockets;
+}
+
+Status Supervisor::take_over_generation(const Json& state, std::map<std::string, UniqueFd>& held) {
+  GenerationPlan plan;
+  plan.number = state.value("number", std::uint64_t{0});
+  plan.slot = static_cast<listen::Slot>(state.value("slot", 0));
+  UPD_ASSIGN(plan.run,
+             release::resolved_service_from_json(state.value("run", std::string()), Code::damaged));
+  UPD_ASSIGN(plan.sockets, sockets_of(state, held));
+  const std::uint64_t number = plan.number;
+  const std::string prefix = prefix_of(number);
+  std::vector<std::string> names;
+  for (const release::Listener& listener : plan.run.service.listeners)
+    names.push_back(listener.name);
+  UPD_ASSIGN(const std::unique_ptr<launch::FdStore> stored, launch::FdStore::create(names));
+  for (auto& [name, fd] : held) {  // sorted: in the order of the store
+    const std::string begin = prefix + "store:";
+    if (!name.starts_with(begin)) continue;
+    static_cast<void>(
+        stored->add(name.substr(begin.size() + 7), fd, name[begin.size() + 5] == '1'));
+  }
+  auto made = std::make_unique<Generation>(*loop_, setup_.places, cgroups_ ? &*cgroups_ : nullptr,
+                                           std::move(plan), generation_events());
+  Generation& generation = *made;
+  generations_.emplace(number, std::move(made));
+  const Status adopted = generation.adopt(state, stored.get(), std::move(held[prefix + "notify"]),
+                                          std::move(held[prefix + "journal"]));
+  const std::string role = state.value("role", std::string());
+  generation.set_role(role == "active"     ? Role::active
+                      : role == "standby"  ? Role::standby
+                      : role == "draining" ? Role::draining
+                                           : Role::candidate);
+  if (!generation.output_in_journal()) static_cast<void>(outputs_.add(generation.output_file()));
+  // its process is gone: what follows is the same as when it had died before our eyes
+  if (!adopted)
+    timers_[number] =
+        loop_->after(base::Milliseconds(0), [this, number, problem = adopted.error()] {
+          if (Generation* found = find(number)) found->lost(problem);
+        });
+  return base::ok();
+}
+
+void Supervisor::restore_roles(const Json& state) {
+  if (state.contains("deployment")) {
+    deployment_.emplace();
+    deployment_->epoch = state["deployment"].value("epoch", std::uint64_t{0});
+    deployment_->trace_id = state["deployment"].value("trace_id", std::string());
+    deployment_->candidate = state["deployment"].value("candidate", std::uint64_t{0});
+    if (find(deployment_->candidate) == nullptr) deployment_->candidate = 0;
+    // The weight that the kernel has goes on under its lease, if the driver still lives and comes
+    // back for it; else the rule.
+    if (policy_) deployment_->weight = policy_->effective_weight();
+    if (deployment_->weight > 0)
+      deployment_->lease_timer = loop_->after(kLease, [this] { lease_expired(); });
+    deployment_->orphan_timer = loop_->after(kOrphanPatience, [this] { orphaned(); });
+  }
+  if (policy_ && (!deployment_ || deployment_->weight == 0)) static_cast<void>(apply_roles(0, 0));
+  for (const auto& [number, generation] : generations_) {
+    const bool wanted = number == active_ || (deployment_ && number == deployment_->candidate);
+    if (generation->life() == Life::stopping) continue;
+    if (stop_wanted_) {
+      generation->stop(false);
+    } else if (!wanted) {
+      retire(number, false);
+    } else if (generation->life() == Life::starting) {
+      on_changed(*generation);
+    }
+  }
+}
+
+}  // namespace updagent::service

@@ -1,0 +1,491 @@
+#include "agent/service/supervisor.hpp"
+
+#include <sys/epoll.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "agent/base/files.hpp"
+#include "agent/launch/memory_check.hpp"
+#include "agent/launch/output.hpp"
+
+namespace updagent::service {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Json;
+using base::Result;
+using base::Status;
+
+constexpr mode_t kOwnMode = 0711;  // services reach their notify socket through it
+constexpr std::string_view kReleasesPrefix = "releases/";
+
+}  // namespace
+
+// --- making one
+// -----------------------------------------------------------------------------------
+
+Supervisor::Supervisor(SupervisorSetup setup, std::unique_ptr<Loop> loop, base::FileLock lock,
+                       Holder holder, launch::OutputBound outputs)
+    : setup_(std::move(setup)),
+      loop_(std::move(loop)),
+      lock_(std::move(lock)),
+      holder_(std::move(holder)),
+      outputs_(std::move(outputs)),
+      events_(setup_.places.events(), setup_.places.app) {}
+
+Supervisor::~Supervisor() = default;
+
+Result<std::unique_ptr<Supervisor>> Supervisor::create(const SupervisorSetup& setup) {
+  UPD_TRY(base::make_directories(setup.places.runtime, 0755));
+  UPD_TRY(base::make_directories(setup.places.own(), kOwnMode));
+  UPD_ASSIGN(auto lock, base::FileLock::try_take(setup.places.lock()));
+  if (!lock)
+    return Error(Code::busy, "another supervisor of '" + setup.places.app + "' is running");
+  raise_descriptor_limit();  // the holder inherits it
+  UPD_ASSIGN(Holder holder, Holder::connect_or_start(setup.places.held()));
+  UPD_ASSIGN(std::unique_ptr<Loop> loop, Loop::create());
+  UPD_ASSIGN(launch::OutputBound outputs, launch::OutputBound::create());
+  std::unique_ptr<Supervisor> made(new Supervisor(setup, std::move(loop), std::move(*lock),
+                                                  std::move(holder), std::move(outputs)));
+  UPD_TRY(made->open_cgroups());
+  UPD_TRY(made->take_over());
+  UPD_TRY(made->watch_holder());
+  UPD_ASSIGN(made->outputs_watch_,
+             made->loop_->watch(made->outputs_.event_fd(), EPOLLIN,
+                                [&self = *made] { self.outputs_.on_event(); }));
+  UPD_TRY(made->listen_for_commands());
+  return made;
+}
+
+Status Supervisor::open_cgroups() {
+  if (setup_.cgroup_folder.empty()) {
+    cgroup_reason_ = launch::find_cgroup_support().reason;
+    return base::ok();
+  }
+  auto tree = launch::CgroupTree::open(setup_.cgroup_folder);
+  if (tree) {
+    cgroups_ = std::move(*tree);
+  } else {
+    cgroup_reason_ = tree.error().line();
+  }
+  return base::ok();
+}
+
+Status Supervisor::choose_mechanism() {
+  mechanism_ = listen::find_mechanism();
+  if (mechanism_.mechanism == listen::Mechanism::steered) {
+    UPD_ASSIGN(policy_, listen::Policy::create());
+  }
+  listeners_ = std::make_unique<ListenerSet>(policy_ ? &*policy_ : nullptr);
+  return base::ok();
+}
+
+Status Supervisor::watch_holder() {
+  UPD_ASSIGN(holder_watch_, loop_->watch(holder_.event_fd(), EPOLLIN, [this] {
+    holder_watch_.reset();
+    event("supervisor.problem", "failure", nullptr,
+          {{"problem", "the holder of descriptors died"}});
+    auto next = Holder::connect_or_start(setup_.places.held());
+    if (!next)
+      return event("supervisor.problem", "failure", nullptr, {{"problem", next.error().line()}});
+    holder_ = std::move(*next);
+    hold_everything();
+    static_cast<void>(watch_holder());
+  }));
+  return base::ok();
+}
+
+Status Supervisor::listen_for_commands() {
+  UPD_ASSIGN(control_, ControlServer::listen(
+                           *loop_, setup_.places.control(),
+                           [this](const Request& request) { return answer(request); },
+                           [this](ConnectionId connection) { driver_gone(connection); }));
+  return base::ok();
+}
+
+Status Supervisor::run() {
+  return loop_->run();
+}
+
+// --- small questions
+// ------------------------------------------------------------------------------
+
+Generation* Supervisor::find(std::uint64_t number) {
+  const auto found = generations_.find(number);
+  return found == generations_.end() ? nullptr : found->second.get();
+}
+
+listen::Slot Supervisor::free_slot() const {
+  for (unsigned slot = 0; slot < listen::kMaxSlots; ++slot) {
+    const bool taken = std::any_of(generations_.begin(), generations_.end(),
+                                   [&](const auto& item) { return item.second->slot() == slot; });
+    if (!taken) return static_cast<listen::Slot>(slot);
+  }
+  return listen::kNoSlot;
+}
+
+std::optional<std::string> Supervisor::committed_version() const {
+  const auto folder = base::open_directory(setup_.app_folder);
+  if (!folder) return std::nullopt;
+  const auto target = base::read_link_at(folder->get(), "committed");
+  if (!target || !*target || !(*target)->starts_with(kReleasesPrefix)) return std::nullopt;
+  return (*target)->substr(kReleasesPrefix.size());
+}
+
+void Supervisor::event(std::string_view name, std::string_view status, const Generation* generation,
+                       Json detail) {
+  SpooledEvent event;
+  event.name = name;
+  event.status = status;
+  if (deployment_) event.trace_id = deployment_->trace_id;
+  if (generation != nullptr) {
+    event.to_version = generation->version();
+    detail["generation"] = generation->number();
+  }
+  event.detail = std::move(detail);
+  events_.append(event);
+}
+
+void Supervisor::tell(const Generation& generation, std::string_view what,
+                      const std::string& problem) {
+  if (!deployment_ || deployment_->driver == 0) return;
+  control_->tell(deployment_->driver, {{"news", "generation"},
+                                       {"number", generation.number()},
+                                       {"life", what},
+                                       {"status", generation.status_text()},
+                                       {"pid", generation.main_pid()},
+                                       {"problem", problem}});
+}
+
+// --- generations
+// ----------------------------------------------------------------------------------
+
+GenerationEvents Supervisor::generation_events() {
+  GenerationEvents events;
+  events.ready = [this](Generation& generation) { on_ready(generation); };
+  events.failed = [this](Generation& generation, const Error& error) {
+    on_failed(generation, error);
+  };
+  events.gone = [this](Generation& generation) { on_gone(generation); };
+  events.changed = [this](Generation& generation) { on_changed(generation); };
+  events.complaint = [this](Generation& generation, const std::string& what) {
+    event("service.complaint", "failure", &generation, {{"what", what}});
+  };
+  return events;
+}
+
+Status Supervisor::check_room(const Generation* active) const {
+  if (active == nullptr || active->main_pid() == 0) return base::ok();
+  const auto at_hand = launch::memory_at_hand();
+  if (!at_hand) return base::ok();  // a kernel that doesn't tell refuses nobody
+  launch::MemoryInUse in_use = launch::memory_in_use(active->cgroup(), active->processes());
+  in_use.bytes += active->plan().run.memory_reserve;
+  return launch::check_memory(*at_hand, in_use);
+}
+
+Result<Generation*> Supervisor::make_generation(release::ResolvedService run) {
+  GenerationPlan plan;
+  plan.slot = free_slot();
+  if (plan.slot == listen::kNoSlot)
+    return Error(Code::busy, "as many generations live as there can be")
+        .expected("at most " + std::to_string(listen::kMaxSlots))
+        .hint("wait until old ones have drained, or end the oldest");
+  plan.number = next_number_++;
+  UPD_ASSIGN(plan.sockets, listeners_->open(run, plan.number, plan.slot));
+  plan.run = std::move(run);
+  const std::uint64_t number = plan.number;
+  auto made = std::make_unique<Generation>(*loop_, setup_.places, cgroups_ ? &*cgroups_ : nullptr,
+                                           std::move(plan), generation_events());
+  Generation* generation = made.get();
+  generations_.emplace(number, std::move(made));
+  hold(*generation);
+  return generation;
+}
+
+Status Supervisor::start_generation(Generation& generation) {
+  const Generation* before = active();
+  const launch::FdStore* stored =
+      before != nullptr && before != &generation ? &before->store() : nullptr;
+  Status started =
+      generation.start(stored, generation.role() == Role::active ? 0 : kCandidateOomScore);
+  if (started) {
+    event("service.started", "started", &generation, {{"pid", generation.main_pid()}});
+    if (!generation.output_in_journal()) static_cast<void>(outputs_.add(generation.output_file()));
+  }
+  save_state();
+  return started;
+}
+
+void Supervisor::on_changed(Generation& generation) {
+  hold_stored(generation);
+  if (generation.life() == Life::starting && generation.process() != nullptr &&
+      generation.plan().run.service.ready == release::Ready::listening &&
+      !checks_.contains(generation.number()))
+    look_whether_listening(generation.number());
+  save_state();
+}
+
+void Supervisor::look_whether_listening(std::uint64_t number) {
+  Generation* generation = find(number);
+  if (generation == nullptr) return;
+  checks_[number] = std::make_unique<ListeningCheck>(
+      *loop_, policy_ ? &*policy_ : nullptr, *listeners_, *generation, [this, number] {
+        // the check must not end while it calls
+        timers_[number] = loop_->after(base::Milliseconds(0), [this, number] {
+          checks_.erase(number);
+          if (Generation* found = find(number)) found->mark_ready();
+        });
+      });
+}
+
+void Supervisor::on_ready(Generation& generation) {
+  event("service.ready", "success", &generation, {{"pid", generation.main_pid()}});
+  save_state();
+  tell(generation, "ready", "");
+  if (!deployment_ || deployment_->candidate != generation.number()) return;
+  if (deployment_->automatic) promote_candidate();
+}
+
+void Supervisor::on_failed(Generation& generation, const Error& error) {
+  checks_.erase(generation.number());
+  last_problem_ = error.line();
+  Json detail = {{"problem", error.line()}};
+  if (!generation.output_in_journal())
+    if (const auto tail = launch::tail_of_output(generation.output_file(), kTailBytes))
+      detail["output"] = *tail;
+  event("service.failed", "failure", &generation, std::move(detail));
+  ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), error.line().c_str());
+  if (deployment_ && deployment_->candidate == generation.number()) {
+    static_cast<void>(apply_roles(0, 0));
+    tell(generation, "failed", error.line());
+    if (deployment_->automatic) give_up_candidate(error.line());
+    return save_state();
+  }
+  if (generation.number() == active_ && !stop_wanted_) return restart_later(generation.number());
+  retire(generation.number(), true);
+}
+
+// With back-off; connections wait in its queue meanwhile.
+void Supervisor::restart_later(std::uint64_t number) {
+  Crashes& crashes = crashes_[number];
+  const std::int64_t now_us = base::monotonic_now_us();
+  if (now_us - crashes.last_us > kCalm.count() * 1000) crashes.in_a_row = 0;
+  crashes.last_us = now_us;
+  ++crashes.in_a_row;
+  base::Milliseconds wait = kFirstBackoff;
+  for (int i = 1; i < crashes.in_a_row && wait < kLastBackoff; ++i) wait *= 2;
+  wait = std::min(wait, kLastBackoff);
+  if (crashes.in_a_row == kCrashLoop) {
+    Generation* generation = find(number);
+    event("service.crash_loop", "failure", generation, {{"crashes", crashes.in_a_row}});
+    ::syslog(LOG_CRIT, "updagent: %s crashes again and again: %s", setup_.places.app.c_str(),
+             last_problem_.c_str());
+  }
+  save_state();
+  timers_[number] = loop_->after(wait, [this, number] {
+    Generation* generation = find(number);
+    if (generation == nullptr || generation->life() != Life::down) return;
+    const Status started = start_generation(*generation);
+    if (started) return event("service.restarted", "started", generation, Json::object());
+    last_problem_ = started.error().line();
+    restart_later(number);
+  });
+}
+
+void Supervisor::on_gone(Generation& generation) {
+  const std::uint64_t number = generation.number();
+  event("service.stopped", "success", &generation, Json::object());
+  listeners_->retire(generation);
+  drop_held(generation);
+  outputs_.remove(generation.output_file());
+  if (active_ == number) active_ = 0;
+  if (standby_ == number) standby_ = 0;
+  // it is the generation itself that calls
+  sweep_ = loop_->after(base::Milliseconds(0), [this] {
+    for (auto item = generations_.begin(); item != generations_.end();) {
+      if (item->second->life() != Life::gone) {
+        ++item;
+        continue;
+      }
+      const std::uint64_t gone = item->first;
+      drains_.erase(gone);
+      checks_.erase(gone);
+      timers_.erase(gone);
+      crashes_.erase(gone);
+      ::unlink(item->second->output_file().c_str());
+      item = generations_.erase(item);
+    }
+    static_cast<void>(
+        apply_roles(deployment_ ? deployment_->weight : 0, policy_ ? policy_->expires_ns() : 0));
+    start_waiting_candidate();
+    save_state();
+    finish_if_done();
+  });
+}
+
+void Supervisor::finish_if_done() {
+  if (stop_wanted_ && generations_.empty()) {
+    ::unlink(setup_.places.state().c_str());
+    holder_watch_.reset();
+    holder_.dismiss();
+    loop_->stop();
+  }
+}
+
+// --- traffic
+// --------------------------------------------------------------------------------------
+
+Status Supervisor::apply_roles(std::uint16_t weight, std::uint64_t expires_ns) {
+  const auto slot_of = [this](std::uint64_t number) {
+    const Generation* generation = find(number);
+    return generation == nullptr ? listen::Slot(listen::kNoSlot) : generation->slot();
+  };
+  if (policy_) {
+    listen::Roles roles;
+    roles.active = slot_of(active_);
+    roles.candidate = deployment_ ? slot_of(deployment_->candidate) : listen::Slot(listen::kNoSlot);
+    roles.standby = slot_of(standby_);
+    roles.weight = weight;
+    UPD_TRY(policy_->set(roles, weight == 0 ? 0 : expires_ns));
+  }
+  // names of unix paths know nothing between 0 and 100 %
+  const Generation* named = weight == listen::kWeightAll ? candidate() : active();
+  if (named == nullptr) named = active();
+  return named == nullptr ? base::ok() : listeners_->publish(*named);
+}
+
+void Supervisor::lease_expired() {
+  if (!deployment_ || deployment_->weight == 0) return;
+  deployment_->lease_lost = true;
+  deployment_->weight = 0;
+  event("traffic.lease_lost", "failure", candidate(), {{"epoch", deployment_->epoch}});
+  static_cast<void>(apply_roles(0, 0));
+  if (deployment_->driver != 0)
+    control_->tell(deployment_->driver, {{"news", "lease_lost"}, {"epoch", deployment_->epoch}});
+  save_state();
+}
+
+void Supervisor::promote_candidate() {
+  Generation* next = candidate();
+  if (next == nullptr) return;
+  const std::uint64_t before = active_;
+  active_ = next->number();
+  standby_ = before;
+  next->set_role(Role::active);
+  deployment_->candidate = 0;
+  deployment_->weight = 0;
+  deployment_->lease_timer.reset();
+  static_cast<void>(apply_roles(0, 0));
+  event("traffic.promoted", "success", next, {{"before", before}});
+  if (deployment_->automatic) deployment_.reset();
+  save_state();
+  if (before != 0) retire(before, false);
+}
+
+// The end of a generation that gets no new connections any more.
+void Supervisor::retire(std::uint64_t number, bool immediately) {
+  Generation* generation = find(number);
+  if (generation == nullptr || generation->life() == Life::gone || drains_.contains(number)) return;
+  timers_.erase(number);
+  checks_.erase(number);
+  if (generation->role() != Role::draining) generation->set_role(Role::draining);
+  if (immediately || generation->life() != Life::ready) {
+    generation->stop(immediately);
+    return;
+  }
+  drains_[number] =
+      std::make_unique<Drain>(*loop_, *listeners_, *generation,
+                              [this, number](std::size_t busy) { stop_drained(number, busy); });
+}
+
+void Supervisor::stop_drained(std::uint64_t number, std::size_t busy) {
+  // called by the drain itself: it ends with the next turn
+  timers_[number] = loop_->after(base::Milliseconds(0), [this, number, busy] {
+    drains_.erase(number);
+    Generation* generation = find(number);
+    if (generation == nullptr) return;
+    event("traffic.drained", busy == 0 ? "success" : "failure", generation, {{"busy", busy}});
+    generation->stop(false);
+  });
+}
+
+void Supervisor::give_up_candidate(const std::string& why) {
+  Generation* generation = candidate();
+  if (!deployment_) return;
+  const std::uint64_t number = deployment_->candidate;
+  deployment_->candidate = 0;
+  deployment_->weight = 0;
+  deployment_->lease_timer.reset();
+  static_cast<void>(apply_roles(0, 0));
+  if (deployment_->automatic) deployment_.reset();
+  if (generation == nullptr) return save_state();
+  event("traffic.withdrawn", "success", generation, {{"reason", why}});
+  save_state();
+  if (generation->life() != Life::ready) return retire(number, true);
+  // what waits in the queue of one that hangs goes to the active one at once
+  timers_[number] = loop_->after(kPromptMigration, [this, number] {
+    Generation* found = find(number);
+    if (found == nullptr) return;
+    if (listeners_->waiting(*found) > 0) listeners_->retire(*found);
+    timers_.erase(number);
+    retire(number, false);
+  });
+}
+
+// --- drivers that go
+// ------------------------------------------------------------------------------
+
+void Supervisor::driver_gone(ConnectionId connection) {
+  if (!deployment_ || deployment_->driver != connection) return;
+  deployment_->driver = 0;
+  if (deployment_->candidate != 0) {
+    deployment_->weight = 0;
+    static_cast<void>(apply_roles(0, 0));
+    event("traffic.driver_gone", "failure", candidate(), {{"epoch", deployment_->epoch}});
+  }
+  deployment_->orphan_timer = loop_->after(kOrphanPatience, [this] { orphaned(); });
+  save_state();
+}
+
+// Nobody came to end it: the link says what was decided.
+void Supervisor::orphaned() {
+  if (!deployment_ || deployment_->driver != 0) return;
+  const Generation* generation = candidate();
+  if (generation != nullptr && committed_version() == generation->version()) {
+    promote_candidate();
+  } else if (deployment_->candidate != 0) {
+    give_up_candidate("its driver died, and nobody ended the deployment");
+  }
+  deployment_.reset();
+  save_state();
+}
+
+// --- restart strategy: the old one goes before the new one comes
+// ------------------------------------
+
+// Its sockets are there and take the connections; its process comes when the old one's is gone.
+void Supervisor::start_waiting_candidate() {
+  Generation* next = candidate();
+  if (next == nullptr || !deployment_->waits_for_old || find(deployment_->old) != nullptr) return;
+  deployment_->waits_for_old = false;
+  const Status started = start_generation(*next);
+  if (!started) on_failed(*next, started.error());
+}
+
+Status Supervisor::start_committed(release::ResolvedService run) {
+  if (active_ != 0 || !generations_.empty()) return base::ok();
+  if (!listeners_) UPD_TRY(choose_mechanism());
+  UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
+  active_ = generation->number();
+  generation->set_role(Role::active);
+  UPD_TRY(apply_roles(0, 0));
+  const Status started = start_generation(*generation);
+  if (!started) restart_later(generation->number());
+  return base::ok();
+}
+
+}  // namespace updagent::service

@@ -1,0 +1,189 @@
+// The supervisor of one app. Start here for agent/service/: it owns the app's listening sockets,
+// the steering policy and the end of generations, in one epoll loop. It decides nothing about
+// releases: a driver (agent/deploy) tells it what to start and how much traffic to move, and it
+// says what became of that. When the driver is gone it goes back by itself; when it is gone itself,
+// the generations serve on, and its successor takes them over.
+//
+//   supervisor.hpp   roles, deployments, what follows from what
+//   generation.hpp   one process tree        listener_set.hpp   the sockets of all
+//   drain.hpp        when nothing is under way any more
+//   control.hpp      what drivers and operators may ask, and the answers
+//   holder.hpp, state_file.hpp, succession.cpp   how a successor finds everything again
+//   loop.hpp, messages.hpp, event_spool.hpp      the ground
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "agent/base/file_lock.hpp"
+#include "agent/launch/output_bound.hpp"
+#include "agent/listen/steering.hpp"
+#include "agent/service/control.hpp"
+#include "agent/service/drain.hpp"
+#include "agent/service/event_spool.hpp"
+#include "agent/service/holder.hpp"
+#include "agent/service/listener_set.hpp"
+#include "agent/service/listening_check.hpp"
+#include "agent/service/loop.hpp"
+
+namespace updagent::service {
+
+// A weight holds for so long after the driver last said so (renewed every 2 s): long enough for a
+// driver that waits for a processor, short enough for users who got a bad candidate.
+inline constexpr base::Milliseconds kLease{10'000};
+// A driver that died has its guardian; where that died, too, the rule is applied here.
+inline constexpr base::Milliseconds kOrphanPatience{60'000};
+// Restarts of a service that crashes: doubled up to the last, forgotten after kCalm without one.
+inline constexpr base::Milliseconds kFirstBackoff{100};
+inline constexpr base::Milliseconds kLastBackoff{30'000};
+inline constexpr base::Milliseconds kCalm{60'000};
+inline constexpr int kCrashLoop = 5;             // crashes without a calm between them
+inline constexpr std::size_t kTailBytes = 4096;  // of a failed service's output, into the log
+inline constexpr base::Milliseconds kPromptMigration{100};  // for a candidate that is rolled back
+
+struct SupervisorSetup {
+  Places places;
+  std::string app_folder;     // ROOT/apps/APP: where the link `committed` is
+  std::string cgroup_folder;  // base of the generations' cgroups; "" = none can be had
+};
+
+class Supervisor {
+ public:
+  // Takes over what a predecessor left, then listens at the control socket. Code::busy when another
+  // supervisor of this app lives.
+  static base::Result<std::unique_ptr<Supervisor>> create(const SupervisorSetup& setup);
+  ~Supervisor();
+
+  // Starts this release as the active one when nothing runs (the committed one, after a boot).
+  base::Status start_committed(release::ResolvedService run);
+  // Until it is told to stop, or nothing is left to supervise.
+  base::Status run();
+
+ private:
+  struct Deployment {
+    std::uint64_t epoch = 0;
+    std::string trace_id;
+    ConnectionId driver = 0;      // 0: nobody drives
+    std::uint64_t candidate = 0;  // generation; 0: none (any more)
+    std::uint16_t weight = 0;     // as it was asked for last
+    bool lease_lost = false;
+    bool automatic = false;  // a restart by the operator: nobody drives, ready is enough
+    // Strategy restart: the old one, which goes before the candidate's process comes, and what it
+    // ran, for the way back.
+    bool waits_for_old = false;
+    std::uint64_t old = 0;
+    std::optional<release::ResolvedService> old_run;
+    Watch lease_timer;
+    Watch orphan_timer;
+  };
+  struct Crashes {
+    int in_a_row = 0;
+    std::int64_t last_us = 0;
+  };
+
+  Supervisor(SupervisorSetup setup, std::unique_ptr<Loop> loop, base::FileLock lock, Holder holder,
+             launch::OutputBound outputs);
+  base::Status choose_mechanism();
+  base::Status open_cgroups();
+  base::Status listen_for_commands();
+  base::Status watch_holder();
+
+  // succession.cpp
+  base::Status take_over();
+  base::Status take_over_generation(const base::Json& state,
+                                    std::map<std::string, base::UniqueFd>& held);
+  base::Result<std::vector<OwnSocket>> sockets_of(const base::Json& state,
+                                                  std::map<std::string, base::UniqueFd>& held);
+  void restore_roles(const base::Json& state);
+  void save_state();
+  void hold(const Generation& generation);
+  void hold_stored(const Generation& generation);
+  void hold_everything();
+  void drop_held(const Generation& generation);
+
+  // control: one function per operation
+  base::Result<Answer> answer(const Request& request);
+  base::Result<Answer> op_begin(const Request& request);
+  base::Result<Answer> op_start(const Request& request);
+  base::Result<Answer> op_ready(const Request& request);
+  base::Result<Answer> op_probe(const Request& request);
+  base::Result<Answer> op_probe_end(const Request& request);
+  base::Result<Answer> op_weight(const Request& request);
+  base::Result<Answer> op_renew(const Request& request);
+  base::Result<Answer> op_commit(const Request& request);
+  base::Result<Answer> op_rollback(const Request& request);
+  base::Result<Answer> op_end(const Request& request);
+  base::Result<Answer> op_status(const Request& request);
+  base::Result<Answer> op_stop(const Request& request);
+  base::Result<Answer> op_restart(const Request& request);
+  void driver_gone(ConnectionId connection);
+  base::Status check_epoch(const Request& request) const;
+
+  // what generations say
+  GenerationEvents generation_events();
+  void on_ready(Generation& generation);
+  void on_failed(Generation& generation, const base::Error& error);
+  void on_gone(Generation& generation);
+  void on_changed(Generation& generation);
+  void look_whether_listening(std::uint64_t number);
+
+  // what follows
+  base::Result<Generation*> make_generation(release::ResolvedService run);
+  base::Status start_generation(Generation& generation);
+  base::Status check_room(const Generation* active) const;
+  base::Status apply_roles(std::uint16_t weight, std::uint64_t expires_ns);
+  void lease_expired();
+  void orphaned();
+  void start_waiting_candidate();
+  void promote_candidate();
+  void retire(std::uint64_t number, bool immediately);
+  void stop_drained(std::uint64_t number, std::size_t busy);
+  void give_up_candidate(const std::string& why);
+  void restart_later(std::uint64_t number);
+  void finish_if_done();
+  void tell(const Generation& generation, std::string_view what, const std::string& problem);
+  void event(std::string_view name, std::string_view status, const Generation* generation,
+             base::Json detail);
+  std::optional<std::string> committed_version() const;
+
+  Generation* find(std::uint64_t number);
+  Generation* active() { return find(active_); }
+  Generation* candidate() { return deployment_ ? find(deployment_->candidate) : nullptr; }
+  listen::Slot free_slot() const;
+
+  SupervisorSetup setup_;
+  std::unique_ptr<Loop> loop_;
+  base::FileLock lock_;
+  Holder holder_;
+  launch::OutputBound outputs_;
+  EventSpool events_;
+  std::string cgroup_reason_;  // why there is none
+  std::optional<launch::CgroupTree> cgroups_;
+  listen::MechanismFound mechanism_;
+  std::optional<listen::Policy> policy_;
+  std::unique_ptr<ListenerSet> listeners_;
+
+  std::map<std::uint64_t, std::unique_ptr<Generation>> generations_;
+  std::map<std::uint64_t, std::unique_ptr<Drain>> drains_;
+  std::map<std::uint64_t, std::unique_ptr<ListeningCheck>> checks_;
+  std::map<std::uint64_t, Crashes> crashes_;
+  std::map<std::uint64_t, Watch> timers_;  // of a generation: restart, looking whether it listens
+  std::map<std::uint64_t, std::vector<std::string>> held_stored_;  // names at the holder
+  std::uint64_t next_number_ = 1;
+  std::uint64_t active_ = 0;   // generation; 0: none
+  std::uint64_t standby_ = 0;  // still there behind the active one
+  std::uint64_t epoch_ = 0;
+  std::optional<Deployment> deployment_;
+  bool stop_wanted_ = false;  // `updagent stop`: nothing is to run
+  std::string last_problem_;
+
+  std::unique_ptr<ControlServer> control_;
+  Watch holder_watch_;
+  Watch outputs_watch_;
+  Watch sweep_;  // generations that are gone, outside of their own callbacks
+};
+
+}  // namespace updagent::service
