@@ -99,7 +99,7 @@ class ResolvedChecks : Checks {
   }
 };
 
-Json variables_json(const Variables& variables) {
+Json environment_json(const Variables& variables) {
   Json out = Json::object();
   for (const auto& [name, value] : variables) out[name] = value;
   return out;
@@ -109,7 +109,7 @@ Json tree_of(const ResolvedService& value) {
   return {{"app", value.app},
           {"cache", value.cache},
           {"data", value.data},
-          {"environment", variables_json(value.environment)},
+          {"environment", environment_json(value.environment)},
           {"environment_files", value.environment_files},
           {"max_generations", value.max_generations},
           {"max_ready_timeout_ms", value.max_ready_timeout.count()},
