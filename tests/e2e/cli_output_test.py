@@ -223,10 +223,10 @@ class Terminal(Case):
         self.assertIn("committed", done.out)
 
     def test_json_on_a_terminal_cannot_drive_it(self):
-        artifact = self.workshop.pack("1.0.8", files={"a\u009b31m": b"x"}, name="terminal.tar.gz")
+        artifact = self.workshop.pack("1.0.8", files={"a\u202e31m": b"x"}, name="terminal.tar.gz")
         _, text = on_a_terminal(["--json", "inspect", "--files", artifact])
-        self.assertNotIn("\u009b", text)
-        self.assertIn("a\u009b31m", [entry["path"] for entry in json.loads(text)["files"]])
+        self.assertNotIn("\u202e", text)
+        self.assertIn("a\u202e31m", [entry["path"] for entry in json.loads(text)["files"]])
 
 
 if __name__ == "__main__":
