@@ -23,7 +23,7 @@ DeployResult Engine::run(State first) {
     const Event event = steps < kMaxSteps
                             ? step(state)
                             : fail(Error(Code::internal, "the deployment went in circles"));
-    state = steps < kMaxSteps ? next_state(state, event) : State::closed;
+    state = steps < kMaxSteps ? next_state(state, event, strategy()) : State::closed;
   }
   return finish();
 }
@@ -69,10 +69,16 @@ Event Engine::step(State state) {
         status = cleanup();
         break;
       case State::start:
+        status = start();
+        break;
       case State::preflight:
+        status = preflight();
+        break;
       case State::shift:
+        status = shift();
+        break;
       case State::closed:
-        status = Error(Code::internal, "the strategy 'files' has no such state");
+        status = Error(Code::internal, "a closed deployment has no step");
         break;
     }
   }

@@ -52,6 +52,25 @@ class Engine {
                                base::Milliseconds watch_time, base::Interrupt* interrupt);
   base::Status record_commit();
 
+  base::Status prove(const release::Manifest& manifest, const std::string& user,
+                     base::Milliseconds watch_time, base::Interrupt* interrupt, bool steered);
+
+  // steps_service.cpp
+  Strategy strategy() const;
+  base::Status resolve_candidate();
+  base::Status reach_supervisor();
+  base::Status start_candidate(base::Interrupt* interrupt);
+  base::Status start();
+  base::Status prove_candidate(const release::Manifest& manifest, const std::string& user,
+                               base::Interrupt* interrupt);
+  base::Status preflight();
+  base::Status shift();
+  void commit_service();
+  void roll_back_service(const std::string& target);
+  void end_service();
+  void find_service();
+  base::Status serve_requested(const std::string& target);
+
   // steps_end.cpp
   base::Status abandon();
   base::Status roll_back();

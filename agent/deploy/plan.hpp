@@ -2,6 +2,8 @@
 #pragma once
 
 #include "agent/deploy/deployment.hpp"
+#include "agent/deploy/service_driver.hpp"
+#include "agent/deploy/supervise.hpp"
 
 namespace updagent::deploy {
 
@@ -31,6 +33,12 @@ struct Plan {
   Admission admission = Admission::deploy;
   bool admitted = false;
   Guardian guardian;
+
+  // verify, of a release with a service
+  std::optional<release::ResolvedService> run;
+
+  // start (restart: shift), or a recovery that finds a supervisor
+  std::optional<ServiceDriver> service;
 
   // verify
   std::unique_ptr<store::Staging> staging;

@@ -153,6 +153,7 @@ DeployResult Engine::run_recovery() {
     return links && links->committed == row.to_version && links->current == row.to_version &&
            (found == State::commit || committed_before() != row.to_version);
   }();
+  find_service();
   State first = State::closed;
   switch (row_of(found).restarted) {
     case Restart::nothing:
@@ -180,6 +181,7 @@ DeployResult Engine::run_recovery() {
       plan_.manifest = std::move(*manifest);
     if (plan_.manifest)
       if (auto user = user_of(*plan_.manifest)) plan_.user = std::move(*user);
+    commit_service();
     const base::Status recorded = record_commit();
     if (!recorded) observer().warning(recorded.error().line());
   }

@@ -1,39 +1,43 @@
 #include "agent/deploy/state_table.hpp"
 
+#include "agent/release/service.hpp"
+
 namespace updagent::deploy {
 
 const std::array<Row, kStateCount>& state_table() {
   using S = State;
   using R = Restart;
   static constexpr std::array<Row, kStateCount> kTable = {{
-      // state, stage, phase, done, failed, interrupted, restarted, in files, what
-      {S::fetch, "fetch", "pre-upgrade", S::verify, S::abandon, S::abandon, R::abandon, true,
-       "get the artifact; what came is kept for resume"},
-      {S::verify, "verify", "pre-upgrade", S::stage, S::abandon, S::abandon, R::abandon, true,
-       "signatures, manifest, what the node allows, room on disk"},
-      {S::stage, "stage", "pre-upgrade", S::pre_upgrade, S::abandon, S::abandon, R::abandon, true,
-       "unpack and hash into incoming/, make durable, rename into releases/"},
+      // state, stage, phase, done, failed, interrupted, restarted, strategies, what
+      {S::fetch, "fetch", "pre-upgrade", S::verify, S::abandon, S::abandon, R::abandon,
+       kEveryStrategy, "get the artifact; what came is kept for resume"},
+      {S::verify, "verify", "pre-upgrade", S::stage, S::abandon, S::abandon, R::abandon,
+       kEveryStrategy, "signatures, manifest, what the node allows, room on disk"},
+      {S::stage, "stage", "pre-upgrade", S::pre_upgrade, S::abandon, S::abandon, R::abandon,
+       kEveryStrategy, "unpack and hash into incoming/, make durable, rename into releases/"},
       {S::pre_upgrade, "pre_upgrade", "pre-upgrade", S::start, S::abandon, S::abandon, R::abandon,
-       true, "the new release's pre_upgrade hook"},
-      {S::start, "start", "upgrade", S::preflight, S::abandon, S::abandon, R::abandon, false,
-       "start the candidate's generation"},
+       kEveryStrategy, "the new release's pre_upgrade hook"},
+      {S::start, "start", "upgrade", S::preflight, S::abandon, S::abandon, R::abandon, kHandoff,
+       "start the candidate's generation beside the one that serves"},
       {S::preflight, "preflight", "upgrade", S::switching, S::abandon, S::abandon, R::abandon,
-       false, "probe the candidate through the production port"},
+       kHandoff, "probe the candidate through the production port"},
       {S::switching, "switch", "upgrade", S::shift, S::rollback, S::rollback, R::ask_committed_link,
-       true, "current names the candidate; its post_switch hook"},
+       kEveryStrategy, "current names the candidate; its post_switch hook"},
       {S::shift, "shift", "upgrade", S::watch, S::rollback, S::rollback, R::ask_committed_link,
-       false, "move the traffic in steps"},
+       kHandoff | kRestart,
+       "the traffic goes to the candidate (restart: the old one stops, then it starts)"},
       {S::watch, "watch", "post-check", S::commit, S::rollback, S::rollback, R::ask_committed_link,
-       true, "probes must pass, then hold for the watch time"},
+       kEveryStrategy, "probes must pass, then hold for the watch time"},
       {S::commit, "commit", "post-check", S::cleanup, S::rollback, S::rollback,
-       R::ask_committed_link, true, "hash the tree once more; committed names the candidate"},
-      {S::abandon, "", "rollback", S::cleanup, S::cleanup, S::cleanup, R::abandon, true,
+       R::ask_committed_link, kEveryStrategy,
+       "hash the tree once more; committed names the candidate"},
+      {S::abandon, "", "rollback", S::cleanup, S::cleanup, S::cleanup, R::abandon, kEveryStrategy,
        "the old release's post_rollback hook if pre_upgrade had run"},
-      {S::rollback, "rollback", "rollback", S::cleanup, S::cleanup, S::rollback, R::roll_back, true,
-       "current names the previous release; its post_rollback hook; its probes"},
-      {S::cleanup, "cleanup", "post-check", S::closed, S::closed, S::closed, R::again, true,
-       "post_commit hook, retention, leftovers"},
-      {S::closed, "", "", S::closed, S::closed, S::closed, R::nothing, true,
+      {S::rollback, "rollback", "rollback", S::cleanup, S::cleanup, S::rollback, R::roll_back,
+       kEveryStrategy, "current names the previous release; its post_rollback hook; its probes"},
+      {S::cleanup, "cleanup", "post-check", S::closed, S::closed, S::closed, R::again,
+       kEveryStrategy, "post_commit hook, retention, leftovers"},
+      {S::closed, "", "", S::closed, S::closed, S::closed, R::nothing, kEveryStrategy,
        "the outcome is in the log"},
   }};
   return kTable;
@@ -43,7 +47,7 @@ const Row& row_of(State state) {
   return state_table()[static_cast<std::size_t>(state)];
 }
 
-State next_state(State state, Event event) {
+State next_state(State state, Event event, Strategy strategy) {
   const auto follow = [event](const Row& row) {
     switch (event) {
       case Event::done:
@@ -58,8 +62,16 @@ State next_state(State state, Event event) {
     return State::closed;
   };
   State next = follow(row_of(state));
-  while (!row_of(next).in_files) next = row_of(next).done;
+  const unsigned bit = 1U << static_cast<unsigned>(strategy);
+  while ((row_of(next).strategies & bit) == 0) next = row_of(next).done;
   return next;
+}
+
+std::optional<Strategy> strategy_from_name(std::string_view name) {
+  if (name == release::kStrategyFiles) return Strategy::files;
+  if (name == release::kStrategyHandoff) return Strategy::handoff;
+  if (name == release::kStrategyRestart) return Strategy::restart;
+  return std::nullopt;
 }
 
 std::string_view state_name(State state) {
@@ -108,10 +120,19 @@ std::string_view restart_text(Restart restart) {
   return "";
 }
 
+namespace {
+
+std::string strategies_text(unsigned strategies) {
+  if (strategies == kEveryStrategy) return "all";
+  return strategies == kHandoff ? "handoff" : "handoff, restart";
+}
+
+}  // namespace
+
 std::string states_markdown() {
   std::string out =
-      "| state | phase | what happens | done | failed | ^C, SIGTERM | after a restart |\n"
-      "| --- | --- | --- | --- | --- | --- | --- |\n";
+      "| state | phase | strategies | what happens | done | failed | ^C, SIGTERM | after a restart "
+      "|\n| --- | --- | --- | --- | --- | --- | --- | --- |\n";
   const auto cell = [&out](std::string_view text) {
     out += " ";
     out += text.empty() ? "-" : text;
@@ -121,6 +142,7 @@ std::string states_markdown() {
     out += "|";
     cell(state_name(row.state));
     cell(row.phase);
+    cell(strategies_text(row.strategies));
     cell(row.what);
     cell(row.state == State::closed ? "-" : state_name(row.done));
     cell(row.state == State::closed ? "-" : state_name(row.failed));

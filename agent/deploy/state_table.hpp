@@ -19,10 +19,10 @@ enum class State {
   verify,
   stage,
   pre_upgrade,
-  start,      // generations: not part of the strategy `files`
-  preflight,  // generations
+  start,      // the candidate's generation
+  preflight,  // its probes, before it has a user
   switching,  // stage "switch": `current` moves
-  shift,      // generations
+  shift,      // the traffic moves
   watch,
   commit,
   abandon,   // before the switch: nothing to undo but what pre_upgrade may have done
@@ -57,14 +57,23 @@ struct Row {
   State failed;
   State interrupted;
   Restart restarted;
-  bool in_files;          // the strategy `files` passes through it
+  unsigned strategies;    // which pass through it: kFiles | kHandoff | kRestart
   std::string_view what;  // for docs
 };
 
 const std::array<Row, kStateCount>& state_table();
 const Row& row_of(State state);
+
+// What happens after `stage`: docs/states.md.
+enum class Strategy { files, handoff, restart };
+inline constexpr unsigned kFiles = 1;
+inline constexpr unsigned kHandoff = 2;
+inline constexpr unsigned kRestart = 4;
+inline constexpr unsigned kEveryStrategy = kFiles | kHandoff | kRestart;
+std::optional<Strategy> strategy_from_name(std::string_view name);
+
 // The next state for `event` (not `restarted`), skipping states that the strategy doesn't have.
-State next_state(State state, Event event);
+State next_state(State state, Event event, Strategy strategy);
 
 std::string_view state_name(State state);  // as stored in the database
 std::optional<State> state_from_name(std::string_view name);

@@ -298,6 +298,7 @@ base::Status Engine::verify() {
   UPD_TRY(check_manifest(*plan_.manifest, plan_.statement, UPDAGENT_VERSION, machine_type()));
   UPD_ASSIGN(plan_.user, user_of(*plan_.manifest));
   UPD_TRY(check_user());
+  UPD_TRY(resolve_candidate());
   UPD_TRY(check_floor_of_current());
   const release::EntryTable& entries = plan_.manifest->entries;
   add_stage_detail("entries", entries.size());

@@ -16,6 +16,7 @@ using base::Error;
 // Before the switch: current was never touched.
 base::Status Engine::abandon() {
   recorder_.stop_waiting_for_the_journal();
+  end_service();
   if (plan_.staging) {
     const bool may_resume = plan_.error && (plan_.error->code() == Code::interrupted ||
                                             plan_.error->code() == Code::fetch_failed);
@@ -53,7 +54,9 @@ base::Status Engine::roll_back() {
     UPD_TRY(check_way_back(row.to_version, target));
   }
   recorder_.event("rollback.started", "started", {{"to", target}, {"reason", row.reason}});
+  if (!requested) roll_back_service(target);
   base::failpoint::hit("deploy.before_rollback_link");
+  if (requested) UPD_TRY(serve_requested(target));
   const base::Status moved =
       plan_.store->set_current(target.empty() ? std::nullopt : std::optional<std::string>(target));
   if (!moved) return rollback_failed(moved.error());
@@ -77,6 +80,7 @@ base::Status Engine::roll_back() {
   const base::Status committed = plan_.store->set_committed(target);
   if (!committed) return rollback_failed(committed.error());
   base::failpoint::hit("deploy.after_rollback_committed_link");
+  commit_service();
   plan_.reason = "requested";
   return record_commit();
 }
@@ -170,6 +174,7 @@ base::Status Engine::prove_previous(const std::string& version) {
 
 base::Status Engine::cleanup() {
   recorder_.stop_waiting_for_the_journal();
+  end_service();
   const journal::DeploymentRow& row = recorder_.row();
   if (plan_.committed && plan_.manifest && row.kind == "apply") {
     const base::Status hook = plan_.user

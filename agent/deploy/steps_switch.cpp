@@ -60,6 +60,12 @@ base::Status Engine::watch() {
 
 base::Status Engine::prove_and_watch(const release::Manifest& manifest, const std::string& user,
                                      base::Milliseconds watch_time, base::Interrupt* interrupt) {
+  return prove(manifest, user, watch_time, interrupt, false);
+}
+
+base::Status Engine::prove(const release::Manifest& manifest, const std::string& user,
+                           base::Milliseconds watch_time, base::Interrupt* interrupt,
+                           bool steered) {
   if (manifest.probes.empty() && watch_time.count() == 0) {
     stage_summary_ = "no probes";
     return base::ok();
@@ -72,6 +78,11 @@ base::Status Engine::prove_and_watch(const release::Manifest& manifest, const st
   context.identity = place.identity;
   context.ca_file = plan_.settings.fetch.ca_file;
   context.interrupt = interrupt;
+  if (plan_.service) {
+    context.on_tick = [this] { return plan_.service->tick(); };
+    context.accepted = was_accepted;
+    if (steered) context.steer = plan_.service->steer();
+  }
   context.prove_limit = std::max(plan_.settings.app.max_watch, kLeastProveLimit);
   // Each change is an event; a probe that stays as it is would only fill the log.
   std::map<std::string, bool> failed_before;
@@ -130,6 +141,8 @@ base::Status Engine::commit() {
   plan_.committed = true;
   plan_.reason = plan_.manifest->probes.empty() ? "no_probes" : "healthy";
   base::failpoint::hit("deploy.after_commit_link");
+  commit_service();
+  base::failpoint::hit("deploy.after_commit_service");
   stage_summary_ = version + " is committed";
   return record_commit();
 }

@@ -21,7 +21,7 @@ std::string ranges_text(const std::vector<std::pair<int, int>>& ranges) {
 class HttpRun : public Transfer {
  public:
   HttpRun(const release::Probe& probe, const ProbeContext& context, CURLM* multi)
-      : Transfer(probe, multi), headers_(curl_slist_append(nullptr, "Connection: close")) {
+      : Transfer(probe, context, multi), headers_(curl_slist_append(nullptr, "Connection: close")) {
     if (easy() == nullptr) return;
     set(CURLOPT_URL, probe.url.c_str());
     set(CURLOPT_PROTOCOLS_STR, "http,https");

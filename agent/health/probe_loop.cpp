@@ -53,7 +53,7 @@ StartedRun ProbeLoop::start(const release::Probe& probe) const {
     case release::ProbeType::http:
       return start_http(probe, *context_, multi_.get());
     case release::ProbeType::tcp:
-      return start_tcp(probe, multi_.get());
+      return start_tcp(probe, *context_, multi_.get());
     case release::ProbeType::exec:
       return start_exec(probe, *context_);
   }
@@ -71,6 +71,7 @@ base::Status ProbeLoop::wait(base::Milliseconds at_most) {
   for (const Slot& slot : slots_) {
     if (slot.run) {
       add(slot.run->event_fd());
+      if (const auto again = slot.run->look_again()) left_ms = std::min(left_ms, again->count());
     } else {
       // rounded up: waking half a millisecond early would spin
       left_ms = std::clamp<std::int64_t>((slot.due_us - now_us + 999) / 1000, 0, left_ms);

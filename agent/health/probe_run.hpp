@@ -28,6 +28,8 @@ class ProbeRun {
   virtual int event_fd() const { return -1; }
   // The answer once there is one. Never blocks.
   virtual std::optional<Finding> look() = 0;
+  // Nothing tells when the answer comes: it is looked for again after this span.
+  virtual std::optional<base::Milliseconds> look_again() const { return std::nullopt; }
 };
 
 struct EasyFree {
@@ -37,7 +39,7 @@ struct EasyFree {
 // A question that libcurl asks: made, added to the multi handle, and removed with the object.
 class Transfer : public ProbeRun {
  public:
-  Transfer(const release::Probe& probe, CURLM* multi);
+  Transfer(const release::Probe& probe, const ProbeContext& context, CURLM* multi);
   ~Transfer() override;
   Transfer(const Transfer&) = delete;
   Transfer& operator=(const Transfer&) = delete;
@@ -57,11 +59,18 @@ class Transfer : public ProbeRun {
     if (code != CURLE_OK) options_ok_ = false;
   }
   CURL* easy() const { return easy_.get(); }
+  const ProbeContext& context() const { return context_; }
+  std::optional<CURLcode> code() const { return code_; }
   const release::Probe& probe() const { return probe_; }
 
  private:
+  static curl_socket_t open_socket(void* self, curlsocktype purpose, curl_sockaddr* address);
+
   const release::Probe& probe_;
+  const ProbeContext& context_;
   CURLM* multi_;
+  std::function<void()> unsteer_;
+  std::string steer_problem_;
   std::unique_ptr<CURL, EasyFree> easy_;
   std::array<char, CURL_ERROR_SIZE> message_{};
   bool options_ok_ = true;
@@ -71,7 +80,7 @@ class Transfer : public ProbeRun {
 
 using StartedRun = base::Result<std::unique_ptr<ProbeRun>>;
 StartedRun start_http(const release::Probe& probe, const ProbeContext& context, CURLM* multi);
-StartedRun start_tcp(const release::Probe& probe, CURLM* multi);
+StartedRun start_tcp(const release::Probe& probe, const ProbeContext& context, CURLM* multi);
 // A command that can't be started is a finding, not an error: a healthy release can start it.
 std::unique_ptr<ProbeRun> start_exec(const release::Probe& probe, const ProbeContext& context);
 

@@ -2,6 +2,8 @@
 // hold. It never acts on the answer.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <functional>
 #include <optional>
 #include <span>
@@ -20,6 +22,10 @@ inline constexpr std::size_t kBodyLimit = 64 * 1024;  // of a response; enough f
 // A probe that flaps for ever neither fails nor passes: after this many results it has failed.
 inline constexpr int kMaxResultsToProve = 100;
 
+// Brings one connection of a probe to one generation of a service: called with the probe's socket
+// before it connects. What it returns undoes that, and is called when the question is over.
+using Steer = std::function<base::Result<std::function<void()>>(int fd, const sockaddr* to)>;
+
 struct ProbeContext {
   std::string working_directory;         // of exec probes
   std::vector<std::string> environment;  // of exec probes, exact
@@ -29,6 +35,12 @@ struct ProbeContext {
   // Until all have passed; past it the release is not good. What a release asks for (delays,
   // intervals, counts) could take months.
   base::Milliseconds prove_limit{3'600'000};
+  Steer steer;  // may be empty
+  // Whether the server has accepted the connection of a tcp probe: a listening socket alone proves
+  // nothing where it is not the server's own. Empty: connected is enough.
+  std::function<bool(int fd)> accepted;
+  // At least once a second while probes are asked; an error ends it: the release is not good.
+  std::function<base::Status()> on_tick;
 };
 
 struct ProbeResult {

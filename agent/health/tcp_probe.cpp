@@ -6,14 +6,32 @@
 namespace updagent::health {
 namespace {
 
+// The kernel tells nobody when a server accepts.
+constexpr base::Milliseconds kLookAgain{20};
+
 class TcpRun : public Transfer {
  public:
-  TcpRun(const release::Probe& probe, CURLM* multi)
-      : Transfer(probe, multi), url_("http://" + probe.address) {
+  TcpRun(const release::Probe& probe, const ProbeContext& context, CURLM* multi)
+      : Transfer(probe, context, multi),
+        url_("http://" + probe.address),
+        end_(base::Deadline::in(probe.timeout)) {
     if (easy() == nullptr) return;
     set(CURLOPT_URL, url_.c_str());
     set(CURLOPT_PROTOCOLS_STR, "http");
     set(CURLOPT_CONNECT_ONLY, 1L);
+  }
+
+  // Connected is half of it where somebody else than the server may listen.
+  std::optional<Finding> look() override {
+    if (code() == CURLE_OK && context().accepted && !is_accepted()) {
+      if (!end_.passed()) return std::nullopt;
+      return Finding{false, "connected, but nobody accepted the connection", ""};
+    }
+    return Transfer::look();
+  }
+  std::optional<base::Milliseconds> look_again() const override {
+    if (code() != CURLE_OK) return std::nullopt;
+    return kLookAgain;
   }
 
  protected:
@@ -25,7 +43,13 @@ class TcpRun : public Transfer {
   }
 
  private:
+  bool is_accepted() const {
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    curl_easy_getinfo(easy(), CURLINFO_ACTIVESOCKET, &fd);
+    return fd != CURL_SOCKET_BAD && context().accepted(fd);
+  }
   std::string url_;
+  base::Deadline end_;
 };
 
 // HOST:PORT and nothing that would make another URL of it.
@@ -39,13 +63,13 @@ bool is_host_and_port(const std::string& address) {
 
 }  // namespace
 
-StartedRun start_tcp(const release::Probe& probe, CURLM* multi) {
+StartedRun start_tcp(const release::Probe& probe, const ProbeContext& context, CURLM* multi) {
   if (!is_host_and_port(probe.address))
     return base::Error(base::Code::manifest_invalid,
                        "the address of the probe '" + probe.name + "' can't be used")
         .expected("HOST:PORT or [V6]:PORT")
         .got("'" + probe.address + "'");
-  auto run = std::make_unique<TcpRun>(probe, multi);
+  auto run = std::make_unique<TcpRun>(probe, context, multi);
   if (!run->begin())
     return base::Error(base::Code::internal, "libcurl refused the probe '" + probe.name + "'");
   return std::unique_ptr<ProbeRun>(std::move(run));

@@ -1,4 +1,7 @@
 // What http and tcp probes share: one libcurl transfer, bounded in time and without any detour.
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstring>
 
@@ -16,12 +19,33 @@ std::string lower_first(std::string text) {
 
 }  // namespace
 
-Transfer::Transfer(const release::Probe& probe, CURLM* multi)
-    : probe_(probe), multi_(multi), easy_(curl_easy_init()) {
+// In place of libcurl's own: the socket is steered between socket(2) and connect(2).
+curl_socket_t Transfer::open_socket(void* self, curlsocktype, curl_sockaddr* address) {
+  Transfer& transfer = *static_cast<Transfer*>(self);
+  const int fd = ::socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                          address->protocol);
+  if (fd < 0) return CURL_SOCKET_BAD;
+  auto undo = transfer.context_.steer(fd, &address->addr);
+  if (!undo) {
+    transfer.steer_problem_ = undo.error().line();
+    ::close(fd);
+    return CURL_SOCKET_BAD;
+  }
+  if (transfer.unsteer_) transfer.unsteer_();  // of the address that was tried before
+  transfer.unsteer_ = std::move(*undo);
+  return fd;
+}
+
+Transfer::Transfer(const release::Probe& probe, const ProbeContext& context, CURLM* multi)
+    : probe_(probe), context_(context), multi_(multi), easy_(curl_easy_init()) {
   if (!easy_) return;
   const auto limit_ms = static_cast<long>(probe.timeout.count());
   set(CURLOPT_PRIVATE, static_cast<void*>(this));
   set(CURLOPT_ERRORBUFFER, message_.data());
+  if (context.steer) {
+    set(CURLOPT_OPENSOCKETFUNCTION, &Transfer::open_socket);
+    set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(this));
+  }
   set(CURLOPT_NOSIGNAL, 1L);
   set(CURLOPT_TIMEOUT_MS, limit_ms);
   set(CURLOPT_CONNECTTIMEOUT_MS, limit_ms);
@@ -40,6 +64,7 @@ Transfer::Transfer(const release::Probe& probe, CURLM* multi)
 
 Transfer::~Transfer() {
   if (added_) curl_multi_remove_handle(multi_, easy_.get());
+  if (unsteer_) unsteer_();
 }
 
 bool Transfer::begin() {
@@ -54,6 +79,7 @@ std::optional<Finding> Transfer::look() {
 }
 
 std::string Transfer::transfer_problem(CURLcode code) const {
+  if (!steer_problem_.empty()) return steer_problem_;
   const std::string limit = base::format_duration(probe_.timeout);
   long os_errno = 0;
   curl_easy_getinfo(easy_.get(), CURLINFO_OS_ERRNO, &os_errno);

@@ -117,6 +117,16 @@ bool interrupt_came(const ProbeContext& context) {
   return context.interrupt != nullptr && context.interrupt->requested();
 }
 
+// What else may end it: the one who asks for the probes knows.
+std::optional<Verdict> tick(const ProbeContext& context) {
+  if (!context.on_tick) return std::nullopt;
+  const base::Status status = context.on_tick();
+  if (status) return std::nullopt;
+  Verdict verdict;
+  verdict.reason = status.error().line();
+  return verdict;
+}
+
 // Asks on until `done`, or a verdict.
 template <class Done>
 base::Result<Verdict> ask_until(Done done, Judge& judge, ProbeLoop& loop,
@@ -125,7 +135,8 @@ base::Result<Verdict> ask_until(Done done, Judge& judge, ProbeLoop& loop,
   while (!done()) {
     if (interrupt_came(context)) return judge.interrupted();
     if (end.passed()) return judge.too_late(context.prove_limit);
-    UPD_ASSIGN(auto answers, loop.step(std::min(end.left(), kNoEnd)));
+    if (auto verdict = tick(context)) return std::move(*verdict);
+    UPD_ASSIGN(auto answers, loop.step(std::min(end.left(), context.on_tick ? kTick : kNoEnd)));
     for (ProbeLoop::Answer& answer : answers)
       if (auto verdict = judge.hear(std::move(answer), true)) return std::move(*verdict);
   }
@@ -154,6 +165,7 @@ base::Result<Verdict> watch(std::span<const release::Probe> probes, base::Millis
     if (interrupt_came(context)) return judge.interrupted();
     if (next_tick.passed()) {
       if (on_tick) on_tick(end.left());
+      if (auto verdict = tick(context)) return std::move(*verdict);
       next_tick = base::Deadline::in(kTick);
     }
     UPD_ASSIGN(auto answers, loop.step(std::min(end.left(), next_tick.left())));

@@ -205,8 +205,12 @@ Result<Answer> Supervisor::op_commit(const Request&) {
 }
 
 Result<Answer> Supervisor::op_rollback(const Request& request) {
-  const bool restarts = deployment_->old_run.has_value();
   const std::string reason = request.text("reason");
+  if (!request.descriptors.empty()) {
+    UPD_ASSIGN(deployment_->old_run, service_from(request));
+  }
+  // of strategy restart, and not where the old one was never stopped
+  const bool restarts = deployment_->old_run.has_value() && deployment_->candidate == active_;
   if (!restarts) {
     give_up_candidate(reason);
     return Answer{{"active", active_}};

@@ -1,0 +1,182 @@
+#include "agent/deploy/service_driver.hpp"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+
+#include "agent/listen/diag.hpp"
+
+namespace updagent::deploy {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Json;
+using base::Result;
+using base::Status;
+
+ServiceStatus status_from(const Json& json) {
+  ServiceStatus status;
+  if (!json.is_object()) return status;
+  status.number = json.value("number", std::uint64_t{0});
+  status.version = json.value("version", std::string());
+  status.life = json.value("life", std::string());
+  return status;
+}
+
+Result<listen::Address> address_of(int fd, int (*question)(int, sockaddr*, socklen_t*)) {
+  sockaddr_storage storage{};
+  socklen_t length = sizeof storage;
+  if (question(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0)
+    return base::system_error(errno, "cannot ask a socket for its address");
+  return listen::from_sockaddr(storage, length, true);
+}
+
+// Any port of the address that the connection will leave from.
+Status bind_source(int fd, const sockaddr* to) {
+  sockaddr_storage from{};
+  socklen_t length = 0;
+  if (to->sa_family == AF_INET) {
+    auto& v4 = reinterpret_cast<sockaddr_in&>(from);
+    v4.sin_family = AF_INET;
+    v4.sin_addr = reinterpret_cast<const sockaddr_in*>(to)->sin_addr;
+    length = sizeof v4;
+  } else {
+    auto& v6 = reinterpret_cast<sockaddr_in6&>(from);
+    v6.sin6_family = AF_INET6;
+    v6.sin6_addr = reinterpret_cast<const sockaddr_in6*>(to)->sin6_addr;
+    v6.sin6_scope_id = reinterpret_cast<const sockaddr_in6*>(to)->sin6_scope_id;
+    length = sizeof v6;
+  }
+  // an address of this node can be the source of a connection to itself
+  if (::bind(fd, reinterpret_cast<const sockaddr*>(&from), length) == 0) return base::ok();
+  return base::system_error(errno,
+                            "a probe through the production port needs an address of this "
+                            "node");
+}
+
+}  // namespace
+
+Result<ServiceDriver> ServiceDriver::begin(service::Client client, const std::string& trace_id) {
+  ServiceDriver driver(std::move(client));
+  UPD_ASSIGN(const Json answer, driver.client_.ask("begin", {{"trace", trace_id}}));
+  driver.epoch_ = answer.value("epoch", std::uint64_t{0});
+  driver.mechanism_ = answer.value("mechanism", std::string());
+  driver.reason_ = answer.value("reason", std::string());
+  driver.active_ = status_from(answer.value("active", Json(nullptr)));
+  driver.candidate_ = status_from(answer.value("candidate", Json(nullptr)));
+  return driver;
+}
+
+Result<Json> ServiceDriver::ask(const std::string& op, Json fields, int descriptor) {
+  fields["epoch"] = epoch_;
+  return client_.ask(op, std::move(fields), descriptor);
+}
+
+Status ServiceDriver::start(const release::ResolvedService& run) {
+  UPD_ASSIGN(const std::string text, release::resolved_service_to_json(run, Code::internal));
+  UPD_ASSIGN(const base::UniqueFd descriptor, service::text_descriptor(text));
+  UPD_ASSIGN(const Json answer, ask("start", Json::object(), descriptor.get()));
+  candidate_ = {answer.value("generation", std::uint64_t{0}), run.version, "starting"};
+  ready_ = false;
+  return base::ok();
+}
+
+Status ServiceDriver::hear(const Json& news) {
+  const std::string kind = news.value("news", std::string());
+  if (kind == "lease_lost")
+    return Error(Code::probe_failed, "the lease of the candidate's traffic ran out");
+  if (kind != "generation" || news.value("number", std::uint64_t{0}) != candidate_.number)
+    return base::ok();
+  candidate_.life = news.value("life", std::string());
+  if (candidate_.life == "ready") ready_ = true;
+  if (candidate_.life == "failed")
+    return Error(Code::probe_failed, news.value("problem", std::string("the candidate failed")));
+  return base::ok();
+}
+
+Status ServiceDriver::wait_ready(base::Milliseconds patience, base::Interrupt* interrupt) {
+  const base::Deadline end = base::Deadline::in(patience);
+  while (!ready_) {
+    if (interrupt != nullptr && interrupt->requested())
+      return Error(Code::interrupted, "stopped while the candidate was starting");
+    if (end.passed()) return Error(Code::timed_out, "the supervisor says nothing of the candidate");
+    UPD_ASSIGN(const auto news, client_.next_news(end.left(), interrupt));
+    if (news) UPD_TRY(hear(*news));
+  }
+  return base::ok();
+}
+
+Status ServiceDriver::mark_ready() {
+  UPD_TRY(ask("ready", {{"generation", candidate_.number}}));
+  return base::ok();
+}
+
+Status ServiceDriver::set_weight(std::uint16_t weight) {
+  UPD_TRY(ask("weight", {{"weight", weight}}));
+  weighted_ = weight > 0;
+  renewed_us_ = base::monotonic_now_us();
+  return base::ok();
+}
+
+Status ServiceDriver::commit() {
+  UPD_TRY(ask("commit"));
+  weighted_ = false;
+  return base::ok();
+}
+
+Status ServiceDriver::roll_back(const std::string& reason,
+                                const std::optional<release::ResolvedService>& again) {
+  weighted_ = false;
+  candidate_ = ServiceStatus();
+  base::UniqueFd descriptor;
+  if (again) {
+    UPD_ASSIGN(const std::string text, release::resolved_service_to_json(*again, Code::internal));
+    UPD_ASSIGN(descriptor, service::text_descriptor(text));
+  }
+  UPD_TRY(ask("rollback", {{"reason", reason}}, descriptor.get()));
+  return base::ok();
+}
+
+Status ServiceDriver::end() {
+  UPD_TRY(ask("end"));
+  return base::ok();
+}
+
+Status ServiceDriver::tick() {
+  for (;;) {
+    UPD_ASSIGN(const auto news, client_.next_news(base::Milliseconds(0), nullptr));
+    if (!news) break;
+    UPD_TRY(hear(*news));
+  }
+  if (!weighted_ || base::monotonic_now_us() - renewed_us_ < kRenewEvery.count() * 1000)
+    return base::ok();
+  UPD_TRY(ask("renew"));
+  renewed_us_ = base::monotonic_now_us();
+  return base::ok();
+}
+
+health::Steer ServiceDriver::steer() {
+  return [this](int fd, const sockaddr* to) -> Result<std::function<void()>> {
+    if (to->sa_family != AF_INET && to->sa_family != AF_INET6) return std::function<void()>();
+    UPD_TRY(bind_source(fd, to));
+    UPD_ASSIGN(const listen::Address source, address_of(fd, ::getsockname));
+    UPD_ASSIGN(const Json answer,
+               ask("probe", {{"generation", candidate_.number}, {"source", source.text()}}));
+    if (!answer.contains("entry") || answer["entry"].is_null()) return std::function<void()>();
+    const auto entry = answer["entry"].get<std::uint64_t>();
+    return std::function<void()>(
+        [this, entry] { static_cast<void>(ask("probe_end", {{"entry", entry}})); });
+  };
+}
+
+bool was_accepted(int fd) {
+  const auto client = address_of(fd, ::getsockname);
+  const auto server = address_of(fd, ::getpeername);
+  if (!client || !server) return false;
+  const auto answer = listen::acceptance(*server, *client);
+  return answer && *answer == listen::Acceptance::accepted;
+}
+
+}  // namespace updagent::deploy

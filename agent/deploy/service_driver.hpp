@@ -1,0 +1,72 @@
+// A deployment's hold on the supervisor: one connection, one epoch. While it lives and renews the
+// lease the candidate keeps its weight; when it dies the supervisor takes the weight away.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "agent/health/probes.hpp"
+#include "agent/release/resolved_service.hpp"
+#include "agent/service/client.hpp"
+
+namespace updagent::deploy {
+
+inline constexpr std::uint16_t kFullWeight = 10'000;
+inline constexpr base::Milliseconds kRenewEvery{2'000};
+
+struct ServiceStatus {
+  std::uint64_t number = 0;  // 0: there is none
+  std::string version;
+  std::string life;
+};
+
+class ServiceDriver {
+ public:
+  static base::Result<ServiceDriver> begin(service::Client client, const std::string& trace_id);
+
+  const std::string& mechanism() const { return mechanism_; }  // steered, shared
+  const std::string& why_shared() const { return reason_; }
+  const ServiceStatus& active() const { return active_; }
+  const ServiceStatus& candidate() const { return candidate_; }
+
+  // Starts the candidate; it may take its ready_timeout until wait_ready() says how that went.
+  base::Status start(const release::ResolvedService& run);
+  // Code::probe_failed with the supervisor's words when it did not come up.
+  base::Status wait_ready(base::Milliseconds patience, base::Interrupt* interrupt);
+  base::Status mark_ready();
+  base::Status set_weight(std::uint16_t weight);
+  base::Status commit();
+  // `again`: what serves afterwards where the old one does not run any more (strategy restart).
+  base::Status roll_back(const std::string& reason,
+                         const std::optional<release::ResolvedService>& again = std::nullopt);
+  base::Status end();
+
+  // For probes while the candidate has no users: each connection is brought to it.
+  health::Steer steer();
+  // For everything that takes long: renews the lease when it is time, and says what the supervisor
+  // has said: Code::probe_failed when the candidate failed, or the lease was lost.
+  base::Status tick();
+
+ private:
+  explicit ServiceDriver(service::Client client) : client_(std::move(client)) {}
+  base::Result<base::Json> ask(const std::string& op, base::Json fields = base::Json::object(),
+                               int descriptor = -1);
+  base::Status hear(const base::Json& news);
+
+  service::Client client_;
+  std::uint64_t epoch_ = 0;
+  std::string mechanism_;
+  std::string reason_;
+  ServiceStatus active_;
+  ServiceStatus candidate_;
+  bool ready_ = false;
+  bool weighted_ = false;
+  std::int64_t renewed_us_ = 0;
+};
+
+// Whether the server's side of a tcp connection of ours was accepted by a process.
+bool was_accepted(int fd);
+
+}  // namespace updagent::deploy

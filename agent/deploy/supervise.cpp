@@ -1,0 +1,178 @@
+#include "agent/deploy/supervise.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+
+#include "agent/base/child_process.hpp"
+#include "agent/base/digest.hpp"
+#include "agent/base/files.hpp"
+#include "agent/launch/cgroup_support.hpp"
+#include "agent/service/places.hpp"
+
+namespace updagent::deploy {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Result;
+using base::Status;
+
+constexpr const char* kProgram = "updagent-supervisor";
+constexpr base::Milliseconds kLookForSocket{20};
+constexpr std::size_t kRootDigits =
+    8;  // of the runtime folder's digest: several roots, one machine
+
+std::string own_folder() {
+  std::array<char, PATH_MAX> path{};
+  const ssize_t length = ::readlink("/proc/self/exe", path.data(), path.size() - 1);
+  const std::string whole(path.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
+  return whole.substr(0, whole.find_last_of('/'));
+}
+
+// Beside us in a build tree, in libexec when installed.
+Result<std::string> find_program() {
+  const std::string folder = own_folder();
+  for (const std::string& path :
+       {folder + "/" + kProgram, folder + "/../libexec/updagent/" + kProgram})
+    if (::access(path.c_str(), X_OK) == 0) return path;
+  return Error(Code::not_found, std::string("the program '") + kProgram + "' is not installed")
+      .expected("in " + folder + " or " + folder + "/../libexec/updagent")
+      .hint("install updagent as a whole");
+}
+
+std::string cgroup_folder(const config::Layout& layout, const std::string& app) {
+  const launch::CgroupSupport support = launch::find_cgroup_support();
+  if (!support.usable) return "";
+  if (runs_as_unit(layout)) return support.own_folder;
+  const std::string root = base::sha256(layout.runtime).hex().substr(0, kRootDigits);
+  return support.mount_folder + "/updagent-" + root + "/" + app;
+}
+
+[[noreturn]] void become(const std::vector<std::string>& command) {
+  ::setsid();
+  ::umask(022);
+  const int null_fd = ::open("/dev/null", O_RDWR);
+  for (int standard = 0; standard <= 2; ++standard) ::dup2(null_fd, standard);
+  ::close_range(3, ~0U, 0);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
+  static_cast<void>(!::chdir("/"));
+  std::vector<char*> argv;
+  for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  // nothing of the caller's environment: what services get is exact anyway
+  std::array<char*, 1> environment{nullptr};
+  ::execve(argv[0], argv.data(), environment.data());
+  ::_exit(127);
+}
+
+Status start_detached(const std::vector<std::string>& command) {
+  const pid_t middle = ::fork();
+  if (middle < 0) return base::system_error(errno, "cannot fork the supervisor");
+  if (middle == 0) {
+    const pid_t child = ::fork();
+    if (child == 0) become(command);
+    ::_exit(child < 0 ? 1 : 0);
+  }
+  int status = 0;
+  while (::waitpid(middle, &status, 0) < 0 && errno == EINTR) {
+  }
+  return status == 0 ? base::ok() : Status(Error(Code::io_error, "cannot fork the supervisor"));
+}
+
+Status start_unit(const std::string& app) {
+  base::ChildSpec spec;
+  spec.argv = {"systemctl", "start", "updagent@" + app + ".service"};
+  spec.environment = {std::string("PATH=") + base::kSafePath};
+  spec.working_directory = "/";
+  spec.time_limit = kSupervisorPatience;
+  UPD_ASSIGN(const base::ChildResult ran, base::run_child(spec, nullptr));
+  if (ran.success()) return base::ok();
+  return Error(Code::io_error, "systemd did not start updagent@" + app + ".service")
+      .got(ran.describe(spec.time_limit))
+      .hint("systemctl status updagent@" + app + ".service");
+}
+
+}  // namespace
+
+bool runs_as_unit(const config::Layout& layout) {
+  return !layout.explicit_root && base::exists("/run/systemd/system");
+}
+
+Result<config::ServiceResolution> resolve(const release::Manifest& manifest,
+                                          const config::Layout& layout,
+                                          const config::AppSettings& settings,
+                                          const std::string& user) {
+  if (!manifest.service)
+    return Error(Code::strategy_unsupported,
+                 "'" + manifest.app + "' " + manifest.version.text() + " has no service to run");
+  config::AppPlace place;
+  place.we_are_root = ::geteuid() == 0;
+  place.runtime = layout.app_runtime(manifest.app);
+  place.config_path = layout.etc + "/apps.d/" + manifest.app + ".toml";
+  UPD_TRY(config::check_service_request(*manifest.service, settings, place));
+  release::ResolvedService known;
+  known.app = manifest.app;
+  known.version = manifest.version.text();
+  known.strategy = manifest.strategy;
+  known.release = layout.release(manifest.app, known.version);
+  known.data = layout.data(manifest.app);
+  known.cache = layout.app(manifest.app) + "/cache";
+  known.runtime = layout.app_runtime(manifest.app);
+  known.user = user;
+  return config::resolve_service(*manifest.service, manifest.environment, std::move(known),
+                                 settings);
+}
+
+Result<service::Client> connect_supervisor(const config::Layout& layout, const std::string& app) {
+  return service::Client::connect(service::Places{layout.runtime, app}.control());
+}
+
+Result<std::vector<std::string>> supervisor_command(const config::Layout& layout,
+                                                    const std::string& app, int service_fd) {
+  UPD_ASSIGN(std::string program, find_program());
+  std::vector<std::string> command = {
+      std::move(program), "--app", app, "--runtime", layout.runtime, "--folder", layout.app(app)};
+  if (const std::string cgroup = cgroup_folder(layout, app); !cgroup.empty()) {
+    command.emplace_back("--cgroup");
+    command.push_back(cgroup);
+  }
+  if (service_fd >= 0) {
+    command.emplace_back("--service-fd");
+    command.push_back(std::to_string(service_fd));
+  }
+  return command;
+}
+
+Result<service::Client> ensure_supervisor(const config::Layout& layout, const std::string& app) {
+  auto running = connect_supervisor(layout, app);
+  if (running || running.error().code() != Code::not_found) return running;
+  if (runs_as_unit(layout)) {
+    UPD_TRY(start_unit(app));
+  } else {
+    UPD_ASSIGN(const std::vector<std::string> command, supervisor_command(layout, app, -1));
+    UPD_TRY(start_detached(command));
+  }
+  const base::Deadline end = base::Deadline::in(kSupervisorPatience);
+  for (;;) {
+    running = connect_supervisor(layout, app);
+    if (running || running.error().code() != Code::not_found) return running;
+    if (end.passed())
+      return Error(Code::timed_out, "the supervisor of '" + app + "' did not come up")
+          .hint("journalctl -t updagent-supervisor, or run it by hand: updagent supervise " + app);
+    // no event tells of a socket that another process is about to bind
+    ::poll(nullptr, 0, static_cast<int>(kLookForSocket.count()));
+  }
+}
+
+}  // namespace updagent::deploy
