@@ -128,8 +128,7 @@ std::vector<std::string> FdStore::on_event() {
   return names;
 }
 
-Result<std::unique_ptr<FdStore>> FdStore::copy_for(
-    std::vector<std::string> listener_names) const {
+Result<std::unique_ptr<FdStore>> FdStore::copy_for(std::vector<std::string> listener_names) const {
   UPD_ASSIGN(std::unique_ptr<FdStore> copy, create(std::move(listener_names)));
   for (const StoredDescriptor& entry : entries_) {
     UniqueFd duplicate(::fcntl(entry.descriptor.get(), F_DUPFD_CLOEXEC, 0));

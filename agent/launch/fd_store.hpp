@@ -50,9 +50,9 @@ class FdStore {
   // Drops entries that were hung up; their names.
   std::vector<std::string> on_event();
 
-  // `name` may be empty: kDefaultStoreName. `watched` has no effect on other than sockets and pipes:
-  // of those only the kernel itself answers poll(2). What isn't stored stays with the caller, who
-  // closes it as it came (NotifyEvent: leaves it there).
+  // `name` may be empty: kDefaultStoreName. `watched` has no effect on other than sockets and
+  // pipes: of those only the kernel itself answers poll(2). What isn't stored stays with the
+  // caller, who closes it as it came (NotifyEvent: leaves it there).
   Stored add(std::string name, base::UniqueFd& descriptor, bool watched);
   // FDSTOREREMOVE: all of that name. How many those were.
   std::size_t remove(std::string_view name);

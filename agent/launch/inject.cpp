@@ -42,7 +42,7 @@ bool is_bind(const seccomp_data& call) {
 #endif
 }
 
-constexpr int kPartingPatienceMs = 100;  // a killed aside is gone in less
+constexpr int kInjectPartingMs = 100;  // a killed aside is gone in less
 
 // Of a listener's public path, as look_at_bind() finds it of a service's: the folder without links.
 std::string canonical_path_of(const InjectListener& listener) {
@@ -100,7 +100,7 @@ Injector::~Injector() {
   for (const Work& work : works_)
     if (work.aside) work.aside->kill();
   for (Work& work : works_)
-    if (work.aside) (void)work.aside->wait(kPartingPatienceMs);
+    if (work.aside) (void)work.aside->wait(kInjectPartingMs);
 }
 
 Status Injector::prepare() {
@@ -151,8 +151,9 @@ void Injector::on_event() {
   update_event_sources();
 }
 
-// poll(2) first: SECCOMP_IOCTL_NOTIF_RECV waits when there is none, whatever the descriptor's flags.
-// After a POLLIN it doesn't: a request whose thread was killed meanwhile ends it with ENOENT.
+// poll(2) first: SECCOMP_IOCTL_NOTIF_RECV waits when there is none, whatever the descriptor's
+// flags. After a POLLIN it doesn't: a request whose thread was killed meanwhile ends it with
+// ENOENT.
 void Injector::take_requests() {
   for (std::size_t i = 0; i < works_.size(); ++i) {
     if (works_[i].stage != Stage::free) continue;
@@ -232,18 +233,22 @@ void Injector::look(std::size_t index) {
 void Injector::replace(std::size_t index) {
   works_[index].stage = Stage::replacing;
   Replacement& answer = shared_[index].replacement;
-  const int notify_fd = notify_.get();
-  const int listener_fd = listeners_[works_[index].listener].socket_fd;
+  const std::size_t chosen = works_[index].listener;
   const BindRequest asked = request(index);
-  if (!asides_allowed())
-    return start(index, [=, &answer] { replace_socket(notify_fd, listener_fd, asked, answer); });
+  const auto work = [=, this, &answer](int notify_fd, int listener_fd) {
+    replace_socket(notify_fd, listener_fd, asked, answer);
+    if (answer.outcome.progress != Progress::done) return;
+    journal_.set_bound(chosen);
+    if (!answer_done(notify_fd, asked.id)) answer.outcome = stopped(TargetStep::answer, errno);
+  };
+  const int notify_fd = notify_.get();
+  const int listener_fd = listeners_[chosen].socket_fd;
+  if (!asides_allowed()) return start(index, [=] { work(notify_fd, listener_fd); });
   start(index, [=, &answer] {
     const UniqueFd notify = fetch(notify_fd, asked);
     const UniqueFd listener = fetch(listener_fd, asked);
-    if (notify && listener)
-      replace_socket(notify.get(), listener.get(), asked, answer);
-    else
-      answer.outcome = {Progress::failed, TargetStep::none, errno};
+    if (notify && listener) return work(notify.get(), listener.get());
+    answer.outcome = {Progress::failed, TargetStep::none, errno};
   });
 }
 
@@ -288,13 +293,15 @@ void Injector::go_on(std::size_t index) {
 void Injector::decide(std::size_t index) {
   const Look& seen = shared_[index].look;
   // The pid was that of the thread throughout, if the thread still waits.
-  if (seen.outcome.progress == Progress::gone || !request_is_valid(notify_.get(), request(index).id))
+  if (seen.outcome.progress == Progress::gone ||
+      !request_is_valid(notify_.get(), request(index).id))
     return close_request(index, report(index, InjectResult::gone));
   if (seen.outcome.progress == Progress::invalid)
     return pass(index, report(index, InjectResult::passed));
   if (seen.outcome.progress != Progress::done) return repeat_or_fail(index, seen.outcome);
   if (const auto before = injected_before(seen.socket)) {
     works_[index].listener = *before;
+    journal_.set_bound(*before);
     (void)answer_done(notify_.get(), request(index).id);
     return close_request(index, report(index, InjectResult::injected));
   }
@@ -311,15 +318,19 @@ void Injector::decide(std::size_t index) {
 void Injector::conclude(std::size_t index) {
   const Replacement& done = shared_[index].replacement;
   switch (done.outcome.progress) {
-    case Progress::done: return close_request(index, report(index, InjectResult::injected));
-    case Progress::gone: return close_request(index, report(index, InjectResult::gone));
+    case Progress::done:
+      return close_request(index, report(index, InjectResult::injected));
+    case Progress::gone:
+      return close_request(index, report(index, InjectResult::gone));
     case Progress::pending:
     case Progress::invalid:
-    case Progress::failed: return repeat_or_fail(index, done.outcome);
+    case Progress::failed:
+      return repeat_or_fail(index, done.outcome);
   }
 }
 
-// Killed: by us, or for want of memory. How far it had got shows when the socket is looked at again.
+// Killed: by us, or for want of memory. How far it had got shows when the socket is looked at
+// again.
 void Injector::repeat_or_fail(std::size_t index, const Outcome& outcome) {
   if (outcome.progress == Progress::pending && ++works_[index].attempts < kMaxAsideAttempts)
     return look(index);
@@ -334,7 +345,6 @@ void Injector::pass(std::size_t index, InjectReport passed) {
 }
 
 void Injector::close_request(std::size_t index, InjectReport closed) {
-  if (closed.result == InjectResult::injected) journal_.set_bound(works_[index].listener);
   journal_.entry(index).busy = 0;
   works_[index] = {};
   if (on_inject_ && closed.thread != 0) on_inject_(closed);  // 0: a predecessor died in receiving
@@ -398,8 +408,7 @@ Status Injector::all_bound() const {
   if (names.empty()) return base::ok();
   return Error(Code::probe_failed, "the service has not bound " + base::join(names, ", "))
       .expected(base::join(addresses, ", "))
-      .got(bound_instead_.empty() ? "no bind of another address"
-                                  : base::join(bound_instead_, ", "))
+      .got(bound_instead_.empty() ? "no bind of another address" : base::join(bound_instead_, ", "))
       .hint("its configuration and the listeners of the release must name the same addresses");
 }
 

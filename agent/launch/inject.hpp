@@ -68,8 +68,8 @@ enum class ServiceTrust {
 };
 
 struct InjectSetup {
-  base::UniqueFd notify;      // of the filter; a second holder keeps a duplicate
-  base::UniqueFd journal;     // of InjectJournal::make(); a second holder keeps a duplicate
+  base::UniqueFd notify;   // of the filter; a second holder keeps a duplicate
+  base::UniqueFd journal;  // of InjectJournal::make(); a second holder keeps a duplicate
   std::vector<InjectListener> listeners;  // for a successor: the same, in the same order
   ServiceTrust trust = ServiceTrust::other_user;
   int aside_limit_ms = kAsideLimitMs;
@@ -78,7 +78,7 @@ struct InjectSetup {
 class Injector {
  public:
   // Finishes what the journal says a predecessor has left. `on_inject` is called from on_event()
-  // only. Code::config_invalid for listeners that can't be matched.
+  // only, and must not end the Injector. Code::config_invalid for listeners that can't be matched.
   static base::Result<std::unique_ptr<Injector>> create(InjectSetup setup, OnInject on_inject);
   Injector(const Injector&) = delete;
   Injector& operator=(const Injector&) = delete;

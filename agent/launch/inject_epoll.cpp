@@ -52,8 +52,7 @@ void read_registrations(pid_t thread, int epoll_number, const base::UniqueFd& pr
     EpollRegistration& next = out.list[out.count];
     if (!parse_registration(line.data(), fd, inode, next)) continue;
     next.epoll_number = epoll_number;
-    next.epoll.reset(
-        static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), epoll_number, 0)));
+    next.epoll.reset(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), epoll_number, 0)));
     ++out.count;
   }
 }
@@ -69,8 +68,7 @@ void find_epolls(pid_t thread, const base::UniqueFd& process, int fd, ino_t inod
     if (entry == nullptr) return;
     if (!is_epoll(::dirfd(folder.get()), entry->d_name)) continue;
     const auto number = base::parse_u64(entry->d_name);
-    if (number)
-      read_registrations(thread, static_cast<int>(*number), process, fd, inode, out);
+    if (number) read_registrations(thread, static_cast<int>(*number), process, fd, inode, out);
   }
 }
 

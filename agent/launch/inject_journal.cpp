@@ -38,14 +38,13 @@ Result<UniqueFd> InjectJournal::make() {
 }
 
 Result<InjectJournal> InjectJournal::open(int journal_fd) {
-  struct stat status {};
+  struct stat status{};
   if (::fstat(journal_fd, &status) != 0) return cannot_map(errno);
   if (status.st_size != static_cast<off_t>(sizeof(Data)))
     return Error(Code::damaged, "the record of binds in flight has another size")
         .expected(std::to_string(sizeof(Data)) + " bytes")
         .got(std::to_string(status.st_size));
-  void* address =
-      ::mmap(nullptr, sizeof(Data), PROT_READ | PROT_WRITE, MAP_SHARED, journal_fd, 0);
+  void* address = ::mmap(nullptr, sizeof(Data), PROT_READ | PROT_WRITE, MAP_SHARED, journal_fd, 0);
   if (address == MAP_FAILED) return cannot_map(errno);
   auto* data = static_cast<Data*>(address);
   InjectJournal journal(data);

@@ -11,6 +11,7 @@
 #include <linux/seccomp.h>
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -42,8 +43,11 @@ class InjectJournal {
 
   Entry& entry(std::size_t index) { return data_->entries[index]; }
   // Listeners (by index) that a server has bound at least once: survives as well.
-  std::uint64_t bound() const { return data_->bound; }
-  void set_bound(std::size_t listener) { data_->bound |= std::uint64_t{1} << listener; }
+  std::uint64_t bound() const { return std::atomic_ref(data_->bound).load(); }
+  // By asides too, before the answer: a server that has its socket has it in the journal.
+  void set_bound(std::size_t listener) {
+    std::atomic_ref(data_->bound).fetch_or(std::uint64_t{1} << listener);
+  }
 
  private:
   struct Data {

@@ -165,8 +165,7 @@ std::string inet_text(const Endpoint& endpoint, int type) {
 BindMatch match_bind(const AskedBind& asked, std::span<const InjectListener> listeners,
                      std::span<const std::string> canonical_paths) {
   if (asked.domain == AF_UNIX) return match_unix(asked, listeners, canonical_paths);
-  const auto wanted =
-      endpoint(asked.address, asked.address_length, asked.domain, asked.v6only);
+  const auto wanted = endpoint(asked.address, asked.address_length, asked.domain, asked.v6only);
   if (!wanted || wanted->port == 0) return {};  // port 0: any port but ours
   return match_inet(*wanted, asked, listeners);
 }
@@ -174,8 +173,8 @@ BindMatch match_bind(const AskedBind& asked, std::span<const InjectListener> lis
 std::string bind_text(const sockaddr_storage& address, socklen_t length, int type) {
   const std::string_view name = unix_name(address, length);
   if (!name.empty())
-    return "unix:" + (name[0] == '\0' ? "@" + base::printable(name.substr(1))
-                                      : base::printable(name));
+    return "unix:" +
+           (name[0] == '\0' ? "@" + base::printable(name.substr(1)) : base::printable(name));
   const int domain = address.ss_family == AF_UNSPEC ? AF_INET : address.ss_family;
   const auto shown = endpoint(address, length, domain, true);
   if (!shown || (type != SOCK_STREAM && type != SOCK_DGRAM)) return "";

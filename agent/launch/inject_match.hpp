@@ -40,9 +40,9 @@ struct AskedBind {
 
 enum class Fit {
   none,
-  ours,       // `listener` is the one
-  divided,    // several listeners are parts of it: one socket can't stand for them
-  too_open,   // a listener is there, but it is open to more than was asked for
+  ours,      // `listener` is the one
+  divided,   // several listeners are parts of it: one socket can't stand for them
+  too_open,  // a listener is there, but it is open to more than was asked for
 };
 
 struct BindMatch {

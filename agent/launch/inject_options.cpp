@@ -26,12 +26,15 @@ namespace {
 constexpr const char* kIdentity = "decides which sockets share the port: the group agreed on it";
 constexpr const char* kAtBind = "has an effect on bind(2) only, which has been done";
 
-#define UPD_OPTION(level, name, size, rule, reason) \
-  OptionRow { #name, level, name, size, OptionRule::rule, reason }
-#define UPD_COPY(level, name) \
-  OptionRow { #name, level, name, sizeof(int), OptionRule::copy, "" }
-#define UPD_GROUP(level, name, rule, reason) \
-  OptionRow { #name, level, name, sizeof(int), OptionRule::rule, reason }
+#define UPD_OPTION(level, name, size, rule, reason)    \
+  OptionRow {                                          \
+    #name, level, name, size, OptionRule::rule, reason \
+  }
+#define UPD_COPY(level, name) OptionRow{#name, level, name, sizeof(int), OptionRule::copy, ""}
+#define UPD_GROUP(level, name, rule, reason)                  \
+  OptionRow {                                                 \
+    #name, level, name, sizeof(int), OptionRule::rule, reason \
+  }
 
 // In this order: IP_TOS also sets the priority, so that comes after it.
 constexpr OptionRow kRows[] = {
@@ -113,7 +116,8 @@ constexpr OptionRow kRows[] = {
     UPD_GROUP(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, group_quiet, kAtBind),
     UPD_GROUP(IPPROTO_IP, IP_LOCAL_PORT_RANGE, group_quiet, kAtBind),
     UPD_GROUP(SOL_SOCKET, SO_LOCK_FILTER, group_quiet, "is on: nobody may attach to the group"),
-    UPD_GROUP(SOL_SOCKET, SO_ATTACH_FILTER, group, "filters are locked on all sockets of the group"),
+    UPD_GROUP(SOL_SOCKET, SO_ATTACH_FILTER, group,
+              "filters are locked on all sockets of the group"),
     UPD_GROUP(SOL_SOCKET, SO_INCOMING_CPU, group, "would choose between sockets of the group"),
     UPD_GROUP(IPPROTO_TCP, TCP_SAVE_SYN, group,
               "half-open connections move between sockets of the group, with or without their SYN"),
@@ -121,8 +125,8 @@ constexpr OptionRow kRows[] = {
 #undef UPD_OPTION
 #undef UPD_COPY
 #undef UPD_GROUP
-// Not in the table, as getsockopt(2) doesn't tell them: keys of TCP_MD5SIG and TCP_AO, and multicast
-// memberships (which servers join after bind).
+// Not in the table, as getsockopt(2) doesn't tell them: keys of TCP_MD5SIG and TCP_AO, and
+// multicast memberships (which servers join after bind).
 
 static_assert(std::size(kRows) <= kMaxOptionRows);
 static_assert(std::ranges::all_of(kRows, [](const OptionRow& row) {

@@ -7,14 +7,22 @@ namespace {
 
 const char* step_text(TargetStep step) {
   switch (step) {
-    case TargetStep::none: return "finish";
-    case TargetStep::reach_process: return "reach";
-    case TargetStep::read_address: return "read the address that is bound by";
-    case TargetStep::copy_socket: return "look at the socket of";
-    case TargetStep::compare_options: return "compare the socket options of";
-    case TargetStep::set_flags: return "set the flags for";
-    case TargetStep::replace: return "replace the socket of";
-    case TargetStep::answer: return "answer";
+    case TargetStep::none:
+      return "finish";
+    case TargetStep::reach_process:
+      return "reach";
+    case TargetStep::read_address:
+      return "read the address that is bound by";
+    case TargetStep::copy_socket:
+      return "look at the socket of";
+    case TargetStep::compare_options:
+      return "compare the socket options of";
+    case TargetStep::set_flags:
+      return "set the flags for";
+    case TargetStep::replace:
+      return "replace the socket of";
+    case TargetStep::answer:
+      return "answer";
   }
   return "serve";
 }
@@ -62,7 +70,8 @@ std::vector<std::string> replacement_notes(const Replacement& replacement) {
 std::string misfit_note(const BindMatch& match, std::span<const InjectListener> listeners) {
   switch (match.fit) {
     case Fit::none:
-    case Fit::ours: return "";
+    case Fit::ours:
+      return "";
     case Fit::divided:
       return "several listeners are parts of this address and one socket can't stand for them: "
              "let the service bind each, or declare one listener";

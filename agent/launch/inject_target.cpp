@@ -58,17 +58,11 @@ UniqueFd open_process(pid_t thread) {
     errno = ESRCH;
     return {};
   }
-  return UniqueFd(
-      static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(*process), 0U)));
+  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(*process), 0U)));
 }
 
 UniqueFd copy_of(const UniqueFd& process, int fd) {
   return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), fd, 0U)));
-}
-
-Outcome stopped(TargetStep step, int errno_value) {
-  const bool dead = errno_value == ESRCH || errno_value == ENOENT;
-  return {dead ? Progress::gone : Progress::failed, step, errno_value};
 }
 
 bool read_option(int fd, int level, int option, void* value, socklen_t size) {
@@ -95,19 +89,18 @@ void find_canonical_path(const BindRequest& request, Look& look) {
   const auto& un = reinterpret_cast<const sockaddr_un&>(look.address);
   constexpr std::size_t kOffset = offsetof(sockaddr_un, sun_path);
   if (look.address_length <= kOffset || un.sun_path[0] == '\0') return;
-  const std::size_t room = std::min<std::size_t>(look.address_length - kOffset,
-                                                 sizeof un.sun_path);
+  const std::size_t room = std::min<std::size_t>(look.address_length - kOffset, sizeof un.sun_path);
   const std::string path(un.sun_path, ::strnlen(un.sun_path, room));
   const std::size_t slash = path.rfind('/');
   const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
   const std::string folder = slash == std::string::npos ? "" : path.substr(0, slash + 1);
   const std::string view = path.starts_with('/') ? "root" : "cwd/";
-  const UniqueFd opened(::open(proc_of(request.thread, view + folder).c_str(),
-                               O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd opened(
+      ::open(proc_of(request.thread, view + folder).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!opened) return;
   std::array<char, PATH_MAX>& out = look.canonical_path;
-  const ssize_t length = ::readlink(("/proc/self/fd/" + std::to_string(opened.get())).c_str(),
-                                    out.data(), out.size());
+  const ssize_t length =
+      ::readlink(("/proc/self/fd/" + std::to_string(opened.get())).c_str(), out.data(), out.size());
   if (length <= 0) return;
   auto end = static_cast<std::size_t>(length);
   if (end > 1 && end < out.size()) out[end++] = '/';
@@ -118,8 +111,8 @@ void find_canonical_path(const BindRequest& request, Look& look) {
 
 // FD_CLOEXEC is in the table of descriptors, which only proc shows.
 bool is_close_on_exec(pid_t thread, int fd) {
-  const auto info = base::read_file(proc_of(thread, "fdinfo/" + std::to_string(fd)),
-                                    kMaxStatusFile);
+  const auto info =
+      base::read_file(proc_of(thread, "fdinfo/" + std::to_string(fd)), kMaxStatusFile);
   const auto flags = info ? proc_field(*info, "flags") : std::nullopt;
   if (!flags) return true;
   return (std::strtoul(std::string(*flags).c_str(), nullptr, 8) & O_CLOEXEC) != 0;
@@ -155,7 +148,7 @@ struct Found {
 
 bool find_all(const BindRequest& request, const UniqueFd& process, const UniqueFd& socket,
               Found& found) {
-  struct stat status {};
+  struct stat status{};
   if (!found.options.read(socket.get()) || ::fstat(socket.get(), &status) != 0) return false;
   find_epolls(request.thread, process, request.fd, status.st_ino, found.epolls);
   for (EpollRegistration& each : found.epolls.list)
@@ -172,6 +165,11 @@ bool answer(int notify_fd, std::uint64_t id, std::uint32_t flags) {
 }
 
 }  // namespace
+
+Outcome stopped(TargetStep step, int errno_value) {
+  const bool dead = errno_value == ESRCH || errno_value == ENOENT;
+  return {dead ? Progress::gone : Progress::failed, step, errno_value};
+}
 
 UniqueFd clear_of(UniqueFd opened, int number) {
   if (!opened || opened.get() != number) return opened;
@@ -228,7 +226,6 @@ void replace_socket(int notify_fd, int listener_fd, const BindRequest& request,
   for (std::size_t i = 0; i < found.epolls.count; ++i)
     ++(register_as(found.epolls.list[i], request.fd, listener_fd) ? replacement.epolls_moved
                                                                   : replacement.epolls_lost);
-  if (!answer_done(notify_fd, request.id)) return end(stopped(TargetStep::answer, errno));
   end({Progress::done, TargetStep::none, 0});
 }
 

@@ -71,9 +71,9 @@ struct Look {
 struct Replacement {
   Outcome outcome;
   OptionOutcomes options;
-  bool signals_lost;              // O_ASYNC was set: who gets the signal belongs to the old socket
-  std::uint32_t epolls_moved;     // registrations made before bind, made again on the listener
-  std::uint32_t epolls_lost;      // and those that could not be: the server will not hear of them
+  bool signals_lost;           // O_ASYNC was set: who gets the signal belongs to the old socket
+  std::uint32_t epolls_moved;  // registrations made before bind, made again on the listener
+  std::uint32_t epolls_lost;   // and those that could not be: the server will not hear of them
 };
 
 // Reads only. `look` is zeroed by the caller.
@@ -84,13 +84,16 @@ base::UniqueFd clear_of(base::UniqueFd opened, int number);
 // False with errno set: not a socket.
 bool read_socket_facts(int fd, SocketFacts& facts);
 
-// Copies options and flags to the listener, puts it in the socket's place, makes epoll registrations
-// again, answers 0. Nothing is changed before it is certain that the request still waits.
+// Copies options and flags to the listener, puts it in the socket's place, makes epoll
+// registrations again; the answer is the caller's. Nothing is changed before it is certain that the
+// request still waits.
 void replace_socket(int notify_fd, int listener_fd, const BindRequest& request,
                     Replacement& replacement);
 
 // --- the kernel's notify descriptor -------------------------------------------------------------
 bool request_is_valid(int notify_fd, std::uint64_t id);
+// What an errno of these calls means for the request.
+Outcome stopped(TargetStep step, int errno_value);
 // The two answers. False with errno set; ENOENT: nobody waits for it.
 bool answer_done(int notify_fd, std::uint64_t id);
 bool answer_continue(int notify_fd, std::uint64_t id);

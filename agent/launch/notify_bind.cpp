@@ -37,7 +37,7 @@ Status cannot_bind(int errno_value, const std::string& path) {
 }
 
 Status check_folder(int folder_fd, const std::string& path) {
-  struct stat status {};
+  struct stat status{};
   if (::fstat(folder_fd, &status) != 0) return cannot_bind(errno, path);
   const bool ours = status.st_uid == 0 || status.st_uid == ::geteuid();
   if (ours && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0) return base::ok();
@@ -55,7 +55,7 @@ Status check_folder(int folder_fd, const std::string& path) {
 
 // Nothing but a dead socket is ever replaced.
 Status check_stale(int folder_fd, const std::string& name, const std::string& path) {
-  struct stat status {};
+  struct stat status{};
   if (::fstatat(folder_fd, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0)
     return errno == ENOENT ? base::ok() : cannot_bind(errno, path);
   if (S_ISSOCK(status.st_mode)) return base::ok();
@@ -83,10 +83,9 @@ Status place(int socket_fd, int folder_fd, const std::string& name, uid_t servic
   // The file gets the mode of the unbound socket, less the umask: no moment with more.
   if (::fchmod(socket_fd, 0600) != 0) return base::system_error(errno, "cannot set its mode");
   UPD_TRY(bind_at(socket_fd, folder_fd, temporary));
-  const bool placed =
-      ::fchownat(folder_fd, temporary.c_str(), service_uid, static_cast<gid_t>(-1),
-                 AT_SYMLINK_NOFOLLOW) == 0 &&
-      ::renameat(folder_fd, temporary.c_str(), folder_fd, name.c_str()) == 0;
+  const bool placed = ::fchownat(folder_fd, temporary.c_str(), service_uid, static_cast<gid_t>(-1),
+                                 AT_SYMLINK_NOFOLLOW) == 0 &&
+                      ::renameat(folder_fd, temporary.c_str(), folder_fd, name.c_str()) == 0;
   if (placed) return base::ok();
   const int failed = errno;
   (void)::unlinkat(folder_fd, temporary.c_str(), 0);

@@ -28,8 +28,8 @@ std::string without_controls(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const auto byte = static_cast<unsigned char>(text[i]);
-    const bool c1 = byte == 0xC2 && i + 1 < text.size() &&
-                    static_cast<unsigned char>(text[i + 1]) < 0xA0;
+    const bool c1 =
+        byte == 0xC2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xA0;
     if (c1) ++i;
     if (!c1 && byte >= 0x20 && byte != 0x7F) out += text[i];
   }
@@ -111,22 +111,23 @@ struct Field {
 };
 
 constexpr std::array kFields = {
-    Field{"READY", [](NotifyMessage& m, std::string_view v) {
-            return read_lifecycle(m, v, Lifecycle::ready);
-          }},
-    Field{"RELOADING", [](NotifyMessage& m, std::string_view v) {
+    Field{"READY", [](NotifyMessage& m,
+                      std::string_view v) { return read_lifecycle(m, v, Lifecycle::ready); }},
+    Field{"RELOADING",
+          [](NotifyMessage& m, std::string_view v) {
             return read_lifecycle(m, v, Lifecycle::reloading);
           }},
-    Field{"STOPPING", [](NotifyMessage& m, std::string_view v) {
-            return read_lifecycle(m, v, Lifecycle::stopping);
-          }},
-    Field{"MONOTONIC_USEC", [](NotifyMessage& m, std::string_view v) {
+    Field{"STOPPING", [](NotifyMessage& m,
+                         std::string_view v) { return read_lifecycle(m, v, Lifecycle::stopping); }},
+    Field{"MONOTONIC_USEC",
+          [](NotifyMessage& m, std::string_view v) {
             return set_once(m.monotonic_usec, v, 0, kAnyNumber);
           }},
     Field{"STATUS", read_status},
     Field{"MAINPID", read_pid},
     Field{"WATCHDOG", read_watchdog},
-    Field{"WATCHDOG_USEC", [](NotifyMessage& m, std::string_view v) {
+    Field{"WATCHDOG_USEC",
+          [](NotifyMessage& m, std::string_view v) {
             return set_once(m.watchdog_usec, v, 0, kAnyNumber);
           }},
     Field{"EXTEND_TIMEOUT_USEC", read_extend},

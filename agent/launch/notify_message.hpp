@@ -33,7 +33,7 @@ struct NotifyMessage {
   std::optional<std::string> status;            // UTF-8 without control characters, bounded
   std::optional<pid_t> main_pid;
   WatchdogSign watchdog = WatchdogSign::none;
-  std::optional<std::uint64_t> watchdog_usec;       // 0: no watchdog from now on
+  std::optional<std::uint64_t> watchdog_usec;        // 0: no watchdog from now on
   std::optional<std::uint64_t> extend_timeout_usec;  // at most kMaxExtendUsec
   std::optional<int> errno_value;
   bool barrier = false;  // the message is that and nothing else

@@ -11,21 +11,21 @@ namespace updagent::launch {
 namespace {
 
 // PIDFD_GET_INFO (Linux 6.13), PIDFD_INFO_VER0: younger than the headers that we build with.
-struct PidfdInfo {
+struct SenderInfo {
   std::uint64_t mask;
   std::uint64_t cgroup_id;
   std::uint32_t ids[11];  // pid, tgid, ppid, and the eight uids and gids
   std::int32_t exit_code;
 };
-static_assert(sizeof(PidfdInfo) == 64);
+static_assert(sizeof(SenderInfo) == 64);
 constexpr std::uint64_t kInfoCgroup = 1U << 2;
 constexpr std::uint64_t kInfoExit = 1U << 3;
-constexpr unsigned long kPidfdGetInfo = _IOWR(0xFF, 11, PidfdInfo);
+constexpr unsigned long kGetSenderInfo = _IOWR(0xFF, 11, SenderInfo);
 
 std::optional<std::uint64_t> kept_cgroup(const base::UniqueFd& pidfd) {
-  PidfdInfo info{};
+  SenderInfo info{};
   info.mask = kInfoCgroup | kInfoExit;
-  if (::ioctl(pidfd.get(), kPidfdGetInfo, &info) != 0) return std::nullopt;
+  if (::ioctl(pidfd.get(), kGetSenderInfo, &info) != 0) return std::nullopt;
   if ((info.mask & kInfoCgroup) == 0 || info.cgroup_id == 0) return std::nullopt;
   return info.cgroup_id;
 }

@@ -65,9 +65,9 @@ void take_control(const cmsghdr& header, Datagram& out) {
 
 struct Buffers {
   std::array<char, kMaxNotifyBytes> text;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(kMaxDescriptorsPerMessage * sizeof(int)) +
-                                        CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(sizeof(int))>
-      control;
+  alignas(
+      cmsghdr) std::array<char, CMSG_SPACE(kMaxDescriptorsPerMessage * sizeof(int)) +
+                                    CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(sizeof(int))> control;
 };
 
 // Nothing: none is waiting.
@@ -101,16 +101,18 @@ std::string process(pid_t pid) {
 // False: nothing of the message counts, and why has been said.
 bool may_speak(const Datagram& datagram, const Membership& membership, NotifyEvent& event) {
   switch (standing_of(datagram.sender, membership)) {
-    case Standing::member: return true;
+    case Standing::member:
+      return true;
     case Standing::gone:
       complain(event, NotifyProblem::sender_gone,
-               process(event.sender) + " was gone before its message was read: it must wait "
-               "(as systemd-notify does) or leave notifying to a process that lives on");
+               process(event.sender) +
+                   " was gone before its message was read: it must wait "
+                   "(as systemd-notify does) or leave notifying to a process that lives on");
       return false;
     case Standing::stranger:
       complain(event, NotifyProblem::stranger,
                process(event.sender) + " (uid " + std::to_string(event.sender_uid) +
-               ") is not one of this generation");
+                   ") is not one of this generation");
       return false;
   }
   return false;
@@ -122,16 +124,16 @@ void check_main_pid(const Membership& membership, NotifyEvent& event) {
   if (event.main_process) return;
   complain(event, NotifyProblem::main_pid_refused,
            "MAINPID=" + std::to_string(*event.message.main_pid) +
-           " is not a process of this generation");
+               " is not a process of this generation");
   event.message.main_pid.reset();
 }
 
 // The barrier's own descriptor; its sender waits until nobody holds it.
 bool is_good_barrier(const Datagram& datagram, NotifyEvent& event) {
   if (datagram.descriptors.size() == 1) return true;
-  complain(event, NotifyProblem::refused,
-           "BARRIER=1 must carry one descriptor, not " +
-           std::to_string(datagram.descriptors.size()));
+  complain(
+      event, NotifyProblem::refused,
+      "BARRIER=1 must carry one descriptor, not " + std::to_string(datagram.descriptors.size()));
   return false;
 }
 
@@ -177,8 +179,7 @@ NotifyEvent judge(Datagram& datagram, const Membership& membership) {
 
 }  // namespace
 
-Result<std::unique_ptr<NotifyServer>> NotifyServer::bind(const std::string& path,
-                                                         uid_t service_uid,
+Result<std::unique_ptr<NotifyServer>> NotifyServer::bind(const std::string& path, uid_t service_uid,
                                                          Membership membership) {
   UPD_ASSIGN(UniqueFd socket, bind_notify_socket(path, service_uid));
   return serve(std::move(socket), path, std::move(membership));
@@ -201,8 +202,7 @@ Result<std::unique_ptr<NotifyServer>> NotifyServer::serve(UniqueFd socket, const
       new NotifyServer(std::move(socket), std::move(epoll), path, std::move(membership)));
 }
 
-NotifyServer::NotifyServer(UniqueFd socket, UniqueFd epoll, std::string path,
-                           Membership membership)
+NotifyServer::NotifyServer(UniqueFd socket, UniqueFd epoll, std::string path, Membership membership)
     : socket_(std::move(socket)),
       epoll_(std::move(epoll)),
       path_(std::move(path)),
@@ -242,7 +242,7 @@ void NotifyServer::listen_to_socket(bool wanted) {
 }
 
 void NotifyServer::remove_path() const {
-  struct stat status {};
+  struct stat status{};
   if (::lstat(path_.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) ::unlink(path_.c_str());
 }
 

@@ -1,8 +1,8 @@
 // The supervisor's end of sd_notify for one generation: a datagram socket at a path of its own, so
 // that which generation speaks doesn't depend on a pid. The service is not trusted: a message
 // counts when its sender is a process of the generation, every descriptor that comes is either
-// asked for or closed (descriptor_closer.hpp: without waiting), and a turn takes a bounded number of
-// messages.
+// asked for or closed (descriptor_closer.hpp: without waiting), and a turn takes a bounded number
+// of messages.
 //
 // The socket has no second holder on purpose. While nobody holds it, a service's sendto(2) fails at
 // once and is harmless; if somebody held it without reading, a full queue would block the service.
@@ -58,7 +58,7 @@ struct NotifyEvent {
   std::vector<NotifyComplaint> complaints;
 };
 // Called for one message after the other, as they were sent. The sender of a BARRIER goes on once
-// the handler has returned for everything before it.
+// the handler has returned for everything before it. It must not end the server.
 using OnNotify = std::function<void(NotifyEvent&)>;
 
 class NotifyServer {

@@ -17,6 +17,7 @@ using base::Status;
 using base::UniqueFd;
 
 constexpr int kTrialMs = 1000;  // a connection to ourselves takes some microseconds
+constexpr std::uint64_t kTrialLeaseNs = 10'000'000'000;
 
 ListenerSpec trial_spec() {
   ListenerSpec spec;
@@ -35,17 +36,33 @@ Result<UniqueFd> connect_to(const Address& address) {
   return client;
 }
 
-Status check_choice(Policy& policy, const Address& address, const UniqueFd& chosen) {
-  Roles roles;
-  roles.active = 1;
-  UPD_TRY(policy.set(roles, 0));
+Status check_choice(Policy& policy, const Address& address, const UniqueFd& chosen,
+                    const Roles& roles, std::uint64_t expires_ns) {
+  UPD_TRY(policy.set(roles, expires_ns));
   UPD_ASSIGN(const UniqueFd client, connect_to(address));
   pollfd waiting{chosen.get(), POLLIN, 0};
   int ready = 0;
   while ((ready = ::poll(&waiting, 1, kTrialMs)) < 0 && errno == EINTR) {
   }
-  if (ready == 1) return base::ok();
-  return Error(base::Code::io_error, "a connection did not go where the program sent it");
+  if (ready != 1)
+    return Error(base::Code::io_error, "a connection did not go where the program sent it");
+  const UniqueFd accepted(::accept4(chosen.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  return base::ok();
+}
+
+// By role, by weight, and by a lease that is over: in a time namespace our clock is not the
+// program's, and leases would never or always be over.
+Status check_choices(Policy& policy, const Address& address, const UniqueFd& first,
+                     const UniqueFd& second) {
+  Roles roles;
+  roles.active = 1;
+  UPD_TRY(check_choice(policy, address, second, roles, 0));
+  roles.candidate = 0;
+  roles.weight = kWeightAll;
+  UPD_TRY(check_choice(policy, address, first, roles, steering_now_ns() + kTrialLeaseNs));
+  Status lease = check_choice(policy, address, second, roles, steering_now_ns());
+  if (lease) return lease;
+  return Error(std::move(lease).error()).hint("is updagent in a time namespace of its own?");
 }
 
 Status try_succession(const Policy& policy, const SteeredListener& listener) {
@@ -65,7 +82,7 @@ Status try_to_steer() {
   UPD_ASSIGN(const UniqueFd first, listener.open(spec, 0));
   UPD_ASSIGN(spec.address, address_of_socket(first.get()));
   UPD_ASSIGN(const UniqueFd second, listener.open(spec, 1));
-  UPD_TRY(check_choice(policy, spec.address, second));
+  UPD_TRY(check_choices(policy, spec.address, first, second));
   return try_succession(policy, listener);
 }
 

@@ -85,7 +85,7 @@ class Policy {
 
   // Connections from exactly `source` (what the probe's socket is bound to: one address and port)
   // go to `slot`, until the entry is cleared or expires; while that slot has no socket they are
-  // refused. Code::busy when kMaxProbes are entered.
+  // refused. Code::busy when kMaxProbes are entered. A successor clears them all.
   base::Result<unsigned> enter_probe(const Address& source, Slot slot, std::uint64_t expires_ns);
   void clear_probe(unsigned entry);
   void clear_probes();

@@ -41,8 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   must(message->malformed.size() <= launch::kMaxNotifyLines + 1);
   must(std::ranges::all_of(message->malformed, is_quiet));
   // A barrier releases its sender, so nothing else may ride along.
-  must(!message->barrier ||
-       (message->lifecycle == launch::Lifecycle::unchanged && !message->store &&
-        !message->main_pid && !message->status));
+  must(!message->barrier || (message->lifecycle == launch::Lifecycle::unchanged &&
+                             !message->store && !message->main_pid && !message->status));
   return 0;
 }

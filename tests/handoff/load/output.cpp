@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
+#include <nlohmann/json.hpp>
 
 namespace load {
 namespace {

@@ -1,5 +1,6 @@
 #include "tests/handoff/load/tally.hpp"
 
+#include <nlohmann/json.hpp>
 #include <utility>
 
 namespace load {

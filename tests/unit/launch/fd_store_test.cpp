@@ -62,8 +62,7 @@ std::string names(const FdStore& store) {
 }
 
 bool becomes_idle(FdStore& store) {
-  return turn_until(
-      store.event_fd(), [&] { store.on_event(); }, [&] { return store.idle(); });
+  return turn_until(store.event_fd(), [&] { store.on_event(); }, [&] { return store.idle(); });
 }
 
 TEST(FdStore, Keeps_what_it_is_given_in_order_with_its_name) {
@@ -84,8 +83,7 @@ TEST(FdStore, The_same_open_file_is_stored_once_and_two_opens_of_one_file_are_tw
   EXPECT_EQ(put(*store, "a", another(memory)), Stored::stored);
   EXPECT_EQ(put(*store, "b", another(memory)), Stored::already);
   EXPECT_EQ(put(*store, "c", another(file)), Stored::stored);
-  EXPECT_EQ(put(*store, "d", UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC))),
-            Stored::stored);
+  EXPECT_EQ(put(*store, "d", UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC))), Stored::stored);
   EXPECT_EQ(names(*store), "a:c:d:");
 }
 

@@ -27,7 +27,7 @@ void ignore_signal(int) {}
 
 // Binds while a timer interrupts it all the time, as Go's scheduler does.
 int bind_under_signals(const Listener& listener, bool again_after_interrupt) {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_handler = ignore_signal;
   ::sigaction(SIGALRM, &action, nullptr);
   const itimerval often{{0, 300}, {0, 300}};
@@ -120,9 +120,8 @@ TEST(InjectDeath, A_successor_finishes_the_request_that_a_killed_supervisor_had_
     Supervisor successor({listener.described()});
     Target target(binds(listener));
     target.go();
-    Child predecessor([&] {
-      return begin_and_die(target.notify(), successor.journal_fd(), listener, after);
-    });
+    Child predecessor(
+        [&] { return begin_and_die(target.notify(), successor.journal_fd(), listener, after); });
     EXPECT_EQ(WTERMSIG(predecessor.wait()), SIGKILL);
     EXPECT_FALSE(becomes_readable(target.pidfd(), 0)) << "it waits";
     EXPECT_EQ(successor.serve(target), 0);
@@ -221,8 +220,8 @@ TEST(InjectDeath, An_address_that_cannot_be_read_stops_neither_the_supervisor_no
       {.wait_killable = true, .user = 0});
   supervisor.attend(target);
   target.go();
-  EXPECT_TRUE(supervisor.serve_until([&] { return becomes_readable(target.pidfd(), 0); },
-                                     target.pidfd()));
+  EXPECT_TRUE(
+      supervisor.serve_until([&] { return becomes_readable(target.pidfd(), 0); }, target.pidfd()));
   const int status = target.wait();
   if (status == 77) GTEST_SKIP() << "userfaultfd can't be used here";
   EXPECT_EQ(status, 0);

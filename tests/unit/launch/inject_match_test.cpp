@@ -57,8 +57,7 @@ TEST(InjectMatch, A_wildcard_is_given_the_one_address_that_the_manifest_has) {
   EXPECT_EQ(fit(asked(in_name("0.0.0.0", 80)), {listener(in_name("10.0.0.1", 80))}), Fit::ours);
   EXPECT_EQ(fit(asked(in6_name("::", 80)), {listener(in_name("10.0.0.1", 80))}), Fit::ours);
   EXPECT_EQ(fit(asked(in6_name("::", 80)), {listener(in6_name("2001:db8::1", 80))}), Fit::ours);
-  EXPECT_EQ(fit(asked(in6_name("::", 80), SOCK_STREAM, true),
-                {listener(in_name("10.0.0.1", 80))}),
+  EXPECT_EQ(fit(asked(in6_name("::", 80), SOCK_STREAM, true), {listener(in_name("10.0.0.1", 80))}),
             Fit::none)
       << "for IPv6 alone";
   EXPECT_EQ(fit(asked(in_name("0.0.0.0", 80)),
@@ -126,8 +125,8 @@ TEST(InjectMatch, A_family_that_does_not_belong_to_the_socket_is_left_to_the_ker
 
 TEST(InjectMatch, Multipath_TCP_is_TCP_and_other_protocols_are_not) {
   const std::vector<InjectListener> one = {listener(in_name("0.0.0.0", 80))};
-  for (const auto& [protocol, expected] : {std::pair{262, Fit::ours}, {6, Fit::ours},
-                                           {132, Fit::none}}) {
+  for (const auto& [protocol, expected] :
+       {std::pair{262, Fit::ours}, {6, Fit::ours}, {132, Fit::none}}) {
     AskedBind what = asked(in_name("0.0.0.0", 80));
     what.protocol = protocol;
     EXPECT_EQ(fit(what, one), expected) << protocol;
@@ -173,8 +172,10 @@ TEST(InjectMatch, Addresses_are_written_as_in_the_manifest) {
 TEST(InjectOptions, Every_row_can_be_read_from_a_socket_of_some_kind) {
   const std::vector<UniqueFd> kinds = [] {
     std::vector<UniqueFd> out;
-    for (const auto& [domain, type] : {std::pair{AF_INET, SOCK_STREAM}, {AF_INET6, SOCK_STREAM},
-                                       {AF_INET, SOCK_DGRAM}, {AF_UNIX, SOCK_STREAM}})
+    for (const auto& [domain, type] : {std::pair{AF_INET, SOCK_STREAM},
+                                       {AF_INET6, SOCK_STREAM},
+                                       {AF_INET, SOCK_DGRAM},
+                                       {AF_UNIX, SOCK_STREAM}})
       out.push_back(new_socket(domain, type));
     return out;
   }();

@@ -54,8 +54,7 @@ void expect_serves(const Listener& listener, const std::vector<std::string>& arg
   target.go();
   ASSERT_TRUE(supervisor.serve_until(
       [&] {
-        return supervisor.injector().all_bound().has_value() ||
-               becomes_readable(target.pidfd(), 0);
+        return supervisor.injector().all_bound().has_value() || becomes_readable(target.pidfd(), 0);
       },
       target.pidfd()));
   ASSERT_TRUE(supervisor.injector().all_bound().has_value())
@@ -79,8 +78,9 @@ TEST(InjectServer, Python_http_server) {
   const TestDirectory directory;
   directory.write("index.html", "hello");
   const Listener listener(in_name("0.0.0.0", 0));
-  expect_serves(listener, {python, "-m", "http.server", std::to_string(listener.port()), "--bind",
-                           "0.0.0.0", "--directory", directory.path()},
+  expect_serves(listener,
+                {python, "-m", "http.server", std::to_string(listener.port()), "--bind", "0.0.0.0",
+                 "--directory", directory.path()},
                 kServiceUser);
 }
 
@@ -88,9 +88,10 @@ TEST(InjectServer, Node_which_asks_for_every_address_of_both_families) {
   const std::string node = program("node");
   if (node.empty()) GTEST_SKIP() << "no node";
   const Listener listener(in_name("0.0.0.0", 0));
-  expect_serves(listener, {node, "-e",
-                           "require('http').createServer((q, r) => r.end('hello')).listen(" +
-                               std::to_string(listener.port()) + ")"},
+  expect_serves(listener,
+                {node, "-e",
+                 "require('http').createServer((q, r) => r.end('hello')).listen(" +
+                     std::to_string(listener.port()) + ")"},
                 kServiceUser);
 }
 
@@ -130,9 +131,8 @@ int main(int argc, char** argv) {
     close(client);
   }
 })");
-  Child build([&] {
-    return execute({compiler, "-w", "-static", "-o", directory.path("server"), source});
-  });
+  Child build(
+      [&] { return execute({compiler, "-w", "-static", "-o", directory.path("server"), source}); });
   ASSERT_EQ(build.wait(), 0);
   const Listener listener(in_name("0.0.0.0", 0));
   expect_serves(listener, {directory.path("server"), std::to_string(listener.port())},

@@ -37,8 +37,7 @@ inline UniqueFd install_bind_filter(bool wait_killable = true) {
   ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   const unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER |
                               (wait_killable ? SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV : 0);
-  return UniqueFd(
-      static_cast<int>(::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &code)));
+  return UniqueFd(static_cast<int>(::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &code)));
 }
 
 inline UniqueFd receive_descriptor(int socket_fd) {
@@ -182,10 +181,6 @@ inline int option_of(int fd, int level, int option) {
   return ::getsockopt(fd, level, option, &value, &length) == 0 ? value : -1;
 }
 
-inline bool set_option(int fd, int level, int option, int value) {
-  return ::setsockopt(fd, level, option, &value, sizeof value) == 0;
-}
-
 // --- the supervisor -----------------------------------------------------------------------------
 
 // A listener of the app on a port of the kernel's choice, and what inject needs to know of it.
@@ -237,7 +232,8 @@ class Supervisor {
     setup.trust = trust;
     setup.aside_limit_ms = aside_limit_ms;
     auto made = launch::Injector::create(
-        std::move(setup), [this](const launch::InjectReport& report) { reports.push_back(report); });
+        std::move(setup),
+        [this](const launch::InjectReport& report) { reports.push_back(report); });
     ASSERT_TRUE(made.has_value()) << made.error().line();
     injector_ = std::move(*made);
   }
@@ -245,8 +241,10 @@ class Supervisor {
   int serve(Target& target) {
     attend(target);
     target.go();
-    EXPECT_TRUE(serve_until([&] { return becomes_readable(target.pidfd(), 0); }, target.pidfd()));
-    EXPECT_TRUE(serve_until([&] { return injector_->idle(); }));
+    const bool served =
+        serve_until([&] { return becomes_readable(target.pidfd(), 0); }, target.pidfd()) &&
+        serve_until([&] { return injector_->idle(); });
+    if (!served) target.kill();  // it would wait for ever
     return target.wait();
   }
   bool serve_until(const std::function<bool()>& done, int other_fd = -1) {

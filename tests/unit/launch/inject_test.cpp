@@ -136,8 +136,8 @@ TEST(Inject, Socket_options_come_over_and_those_of_the_group_are_named) {
     MUST(9, option_of(fd, IPPROTO_TCP, TCP_KEEPCNT) == 7);
     timeval timeout{};
     socklen_t length = sizeof timeout;
-    MUST(10, ::getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, &length) == 0 &&
-                 timeout.tv_sec == 5);
+    MUST(10,
+         ::getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, &length) == 0 && timeout.tv_sec == 5);
     return 0;
   });
   EXPECT_EQ(supervisor.serve(target), 0);
@@ -258,8 +258,8 @@ TEST(Inject, Unix_sockets_are_known_by_path_by_folder_and_by_abstract_name) {
   const std::string abstract = "@updagent-test-" + std::to_string(::getpid());
   const Listener by_path(unix_name_of(directory.path("generation-5.sock")));
   const Listener by_name(unix_name_of(abstract));
-  Supervisor supervisor({by_path.described("path", unix_name_of(public_path)),
-                         by_name.described("name")});
+  Supervisor supervisor(
+      {by_path.described("path", unix_name_of(public_path)), by_name.described("name")});
   Target target([&] {
     for (const std::string& path :
          {public_path, directory.path("link/public.sock"), std::string("public.sock")}) {

@@ -23,9 +23,9 @@ TEST(NotifyMessage, Reads_what_a_service_says_when_it_is_ready) {
 }
 
 TEST(NotifyMessage, Reads_every_other_assignment_of_the_protocol) {
-  const auto message =
-      parsed("RELOADING=1\nMONOTONIC_USEC=8430000\nWATCHDOG=1\nWATCHDOG_USEC=20000000\n"
-             "EXTEND_TIMEOUT_USEC=30000000\nERRNO=2\nFDSTORE=1\nFDNAME=conn:x\nFDPOLL=0");
+  const auto message = parsed(
+      "RELOADING=1\nMONOTONIC_USEC=8430000\nWATCHDOG=1\nWATCHDOG_USEC=20000000\n"
+      "EXTEND_TIMEOUT_USEC=30000000\nERRNO=2\nFDSTORE=1\nFDNAME=conn:x\nFDPOLL=0");
   EXPECT_EQ(message.lifecycle, Lifecycle::reloading);
   EXPECT_EQ(message.monotonic_usec, 8'430'000U);
   EXPECT_EQ(message.watchdog, WatchdogSign::alive);
@@ -81,8 +81,15 @@ TEST(NotifyMessage, Unknown_names_and_lines_without_one_are_left_out_in_silence)
 }
 
 TEST(NotifyMessage, A_status_drives_no_terminal_and_stays_short) {
-  EXPECT_EQ(parsed("STATUS=a\x1b[31mred\x07\x7f\tb\xc2\x9b" "c").status, "a[31mredbc");
-  EXPECT_EQ(parsed("STATUS=gr\xc3\xbc\xc3\x9f" "e").status, "gr\xc3\xbc\xc3\x9f" "e");
+  EXPECT_EQ(parsed("STATUS=a\x1b[31mred\x07\x7f\tb\xc2\x9b"
+                   "c")
+                .status,
+            "a[31mredbc");
+  EXPECT_EQ(parsed("STATUS=gr\xc3\xbc\xc3\x9f"
+                   "e")
+                .status,
+            "gr\xc3\xbc\xc3\x9f"
+            "e");
   EXPECT_EQ(parsed("STATUS=\xff").status, "\xef\xbf\xbd");
   EXPECT_EQ(parsed("STATUS=").status, "") << "an empty one takes the status back";
   std::string long_one = "STATUS=";
@@ -117,7 +124,10 @@ TEST(NotifyMessage, A_name_of_a_descriptor_is_short_printable_ascii_without_a_co
   EXPECT_TRUE(is_store_name("state"));
   EXPECT_TRUE(is_store_name(std::string(kMaxStoreNameBytes, 'n')));
   EXPECT_FALSE(is_store_name(std::string(kMaxStoreNameBytes + 1, 'n')));
-  for (const char* name : {"", "a:b", "a\x01" "b", "a\x7f", "\xc3\xbc"})
+  for (const char* name : {"", "a:b",
+                           "a\x01"
+                           "b",
+                           "a\x7f", "\xc3\xbc"})
     EXPECT_FALSE(is_store_name(name)) << name;
 }
 

@@ -12,6 +12,10 @@
 #include "tests/unit/base/test_directory.hpp"
 #include "tests/unit/launch/talk_support.hpp"
 
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76
+#endif
+
 namespace {
 
 using namespace updagent::launch;
@@ -105,6 +109,30 @@ TEST_F(NotifyServerTest, A_sender_that_is_quite_gone_is_not_taken_for_another) {
   EXPECT_EQ(problems(events[0]), Problems{NotifyProblem::sender_gone});
 }
 
+// As before Linux 6.5: only the number of the sender comes with a message.
+TEST_F(NotifyServerTest, Without_a_pidfd_the_sender_is_looked_up_when_its_message_is_read) {
+  auto server = serve();
+  set_option(server->socket_fd(), SOL_SOCKET, SO_PASSPIDFD, 0);
+  Child alive([&] {
+    (void)send_notify(path_, "READY=1");
+    return ::pause();
+  });
+  members_.insert(alive.pid());
+  auto events = take(*server, 1);
+  ASSERT_EQ(events.size(), 1U);
+  EXPECT_TRUE(events[0].counts);
+  pid_t gone = 0;
+  {
+    Child child([&] { return send_notify(path_, "READY=1"); });
+    gone = child.pid();
+    EXPECT_EQ(child.wait(), 0);
+  }
+  members_.insert(gone);
+  events = take(*server, 1);
+  ASSERT_EQ(events.size(), 1U);
+  EXPECT_EQ(problems(events[0]), Problems{NotifyProblem::sender_gone});
+}
+
 // A cgroup of version 2 that is gone with the object; empty path where there is none.
 class TestCgroup {
  public:
@@ -124,7 +152,7 @@ class TestCgroup {
   }
   const std::string& path() const { return path_; }
   std::uint64_t id() const {
-    struct stat status {};
+    struct stat status{};
     ::stat(path_.c_str(), &status);
     return status.st_ino;
   }
@@ -354,7 +382,7 @@ TEST_F(NotifyServerTest, A_descriptor_whose_close_hangs_stops_nobody) {
 
 TEST_F(NotifyServerTest, The_services_user_can_send_and_another_user_cannot) {
   auto server = serve(kServiceUser);
-  struct stat status {};
+  struct stat status{};
   ASSERT_EQ(::stat(path_.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 07777U, 0600U);
   EXPECT_EQ(status.st_uid, kServiceUser);

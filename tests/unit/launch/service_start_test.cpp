@@ -33,7 +33,7 @@ std::size_t own_descriptors() {
 
 TEST(ServiceStart, The_service_has_exactly_the_intended_descriptors) {
   const base::UniqueFd leak(::open("/etc/hostname", O_RDONLY));  // without O_CLOEXEC, on purpose
-  const base::UniqueFd low_leak(::dup(leak.get()));
+  const base::UniqueFd high_leak(::fcntl(leak.get(), F_DUPFD, 100));
   const base::UniqueFd first(::memfd_create("first", 0));
   const base::UniqueFd second(::memfd_create("second", MFD_CLOEXEC));
   const base::UniqueFd output(::memfd_create("output", MFD_CLOEXEC));

