@@ -10,6 +10,7 @@
 #include "agent/store/store.hpp"
 #include "cli/journal_access.hpp"
 #include "cli/standing.hpp"
+#include "agent/deploy/supervise.hpp"
 #include "cli/verbs.hpp"
 
 namespace updagent::cli {
@@ -35,7 +36,38 @@ std::string boot_policy() {
 struct AppStatus {
   Json json;
   std::vector<std::string> lines;
+  std::string mechanism;  // "" = nothing runs
 };
+
+// What the supervisor says; without one nothing runs.
+void add_generations(Session& session, const std::string& app, AppStatus& status) {
+  auto client = deploy::connect_supervisor(session.layout(), app);
+  if (!client) return;
+  const auto answer = client->ask("status");
+  if (!answer) {
+    status.lines.push_back("  " + session.bad("the supervisor: " + answer.error().line()));
+    return;
+  }
+  status.mechanism = answer->value("mechanism", std::string("none"));
+  for (const Json& one : answer->value("generations", Json::array())) {
+    const double percent = static_cast<double>(one.value("weight", 0)) / 100;
+    status.json["generations"].push_back(
+        {{"version", one.value("version", std::string())},
+         {"number", one.value("number", 0)},
+         {"role", one.value("role", std::string())},
+         {"pid", one.value("pid", 0)},
+         {"state", one.value("state", std::string())},
+         {"weight_percent", percent},
+         {"since", base::format_rfc3339(one.value("since_us", std::int64_t{0}))},
+         {"status", one.value("status", std::string())}});
+    status.lines.push_back("  generation " + std::to_string(one.value("number", 0)) + "  " +
+                           one.value("version", std::string()) + "  " +
+                           one.value("role", std::string()) + ", " +
+                           one.value("state", std::string()) + ", pid " +
+                           std::to_string(one.value("pid", 0)) + "  " +
+                           session.dim(base::printable(one.value("status", std::string()))));
+  }
+}
 
 AppStatus status_of(Session& session, journal::Journal* journal, const store::AppStore& store) {
   const Standing standing = standing_of(session, journal, store);
@@ -68,6 +100,7 @@ AppStatus status_of(Session& session, journal::Journal* journal, const store::Ap
   if (standing.open && standing.running)
     status.lines.push_back("  deploying " + standing.open->to_version + ", stage " +
                            standing.open->state + ", trace " + standing.open->trace_id);
+  add_generations(session, standing.app, status);
   if (const std::string problem = standing.problem(); !problem.empty()) {
     status.lines.push_back("  " + session.bad(problem));
     status.lines.push_back("  -> " + standing.way_out());
@@ -85,16 +118,18 @@ Exit run_status(Session& session, const std::string& only) {
   if (!journal && journal.error().code() != Code::not_found)
     session.warning(journal.error().line());
   Json apps = Json::array();
+  std::string mechanism = "none";
   std::vector<std::string> lines;
   for (const std::string& name : *names) {
     const auto store = store::AppStore::open(session.layout().app(name), name, false);
     if (!store) return session.fail(store.error());
     AppStatus status = status_of(session, journal ? &*journal : nullptr, *store);
+    if (!status.mechanism.empty()) mechanism = status.mechanism;
     apps.push_back(std::move(status.json));
     lines.insert(lines.end(), status.lines.begin(), status.lines.end());
   }
   session.document({{"node", settings->node_name},
-                    {"mechanism", "none"},
+                    {"mechanism", mechanism},
                     {"boot", boot_policy()},
                     {"apps", apps}});
   for (const std::string& line : lines) session.print(line);

@@ -14,6 +14,8 @@
 #include "agent/base/child_process.hpp"
 #include "agent/base/digest.hpp"
 #include "agent/base/files.hpp"
+#include "agent/deploy/environment.hpp"
+#include "agent/deploy/policy.hpp"
 #include "agent/launch/cgroup_support.hpp"
 #include "agent/service/places.hpp"
 
@@ -134,6 +136,22 @@ Result<config::ServiceResolution> resolve(const release::Manifest& manifest,
                                  settings);
 }
 
+Result<std::string> committed_service(const config::Layout& layout, const std::string& app) {
+  UPD_ASSIGN(store::AppStore store, store::AppStore::open(layout.app(app), app, false));
+  UPD_ASSIGN(const store::Links links, store.links());
+  if (!links.committed)
+    return Error(Code::not_found, "no release of '" + app + "' was ever committed here");
+  UPD_ASSIGN(const release::Manifest manifest, store.description(*links.committed));
+  UPD_ASSIGN(const config::Settings settings, config::load(layout, std::nullopt, app));
+  UPD_ASSIGN(const std::string user,
+             user_for(manifest, settings.app, ::geteuid() == 0, base::own_identity().user,
+                      layout.etc + "/apps.d/" + app + ".toml"));
+  UPD_ASSIGN(const config::ServiceResolution found,
+             resolve(manifest, layout, settings.app, user));
+  UPD_TRY(prepare_place(store, layout, *links.committed, user));
+  return release::resolved_service_to_json(found.run, Code::config_invalid);
+}
+
 Result<service::Client> connect_supervisor(const config::Layout& layout, const std::string& app) {
   return service::Client::connect(service::Places{layout.runtime, app}.control());
 }
@@ -142,7 +160,7 @@ Result<std::vector<std::string>> supervisor_command(const config::Layout& layout
                                                     const std::string& app, int service_fd) {
   UPD_ASSIGN(std::string program, find_program());
   std::vector<std::string> command = {
-      std::move(program), "--app", app, "--runtime", layout.runtime, "--folder", layout.app(app)};
+      std::move(program), "--app", app, "--runtime", layout.runtime, "--folder", layout.app(app), "--events", layout.spool()};
   if (const std::string cgroup = cgroup_folder(layout, app); !cgroup.empty()) {
     command.emplace_back("--cgroup");
     command.push_back(cgroup);

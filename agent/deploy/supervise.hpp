@@ -26,6 +26,9 @@ base::Result<config::ServiceResolution> resolve(const release::Manifest& manifes
                                                 const config::AppSettings& settings,
                                                 const std::string& user);
 
+// The committed release's service as it would run now, as JSON. Code::not_found without one.
+base::Result<std::string> committed_service(const config::Layout& layout, const std::string& app);
+
 // Code::not_found when none runs.
 base::Result<service::Client> connect_supervisor(const config::Layout& layout,
                                                  const std::string& app);

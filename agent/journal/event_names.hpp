@@ -12,7 +12,7 @@ struct EventName {
   std::string_view meaning;  // one line, the same in docs/audit.md
 };
 
-inline constexpr std::array<EventName, 26> kEventNames = {{
+inline constexpr std::array<EventName, 41> kEventNames = {{
     {"deployment.started", "a deployment began: what it wants to reach, from where, by whom"},
     {"deployment.finished", "its end: outcome and reason"},
     {"stage.started", "intent: written before the first side effect of a stage"},
@@ -39,6 +39,21 @@ inline constexpr std::array<EventName, 26> kEventNames = {{
     {"log.imported", "events that had waited in the spool joined the chain"},
     {"log.head_missing", "audit.head was gone: events at the end may be, too"},
     {"journal.rebuilt", "a damaged database was set aside and made again from the trees"},
+    {"service.started", "a generation's process was started"},
+    {"service.ready", "it serves"},
+    {"service.failed", "it did not come up, hung, or ended though nobody asked"},
+    {"service.restarted", "the active one was started again after it had failed"},
+    {"service.crash_loop", "it fails again and again"},
+    {"service.stopped", "no process of a generation is left"},
+    {"service.complaint", "what it did was refused or cut short, and why"},
+    {"traffic.weight", "a share of new connections was given to the candidate, in 1/10,000"},
+    {"traffic.promoted", "the candidate has all traffic for good"},
+    {"traffic.drained", "an old generation has nothing under way, or its time was over"},
+    {"traffic.withdrawn", "the candidate was taken back"},
+    {"traffic.lease_lost", "nobody renewed the candidate's share: it is 0"},
+    {"traffic.driver_gone", "the driver of a deployment ended: the candidate's share is 0"},
+    {"supervisor.adopted", "a new supervisor took over what the one before had left"},
+    {"supervisor.problem", "something went wrong that stopped nothing"},
 }};
 
 // What the journal itself writes: the actor of these events is kJournalActor.

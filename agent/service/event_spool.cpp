@@ -9,6 +9,7 @@
 #include "agent/base/digest.hpp"
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
+#include "agent/service/state_file.hpp"
 
 namespace updagent::service {
 namespace {
@@ -17,7 +18,6 @@ using base::Json;
 
 // Listing the folder for each event would cost more than the event.
 constexpr std::size_t kCountEvery = 50;
-constexpr mode_t kFileMode = 0600;
 constexpr std::size_t kTraceBytes = 16;
 constexpr std::size_t kSpanBytes = 8;
 
@@ -68,7 +68,7 @@ void EventSpool::append(const SpooledEvent& event) {
   if (written && !room())
     written = base::Error(base::Code::no_space, "too many events wait for the journal");
   if (written)
-    written = base::write_file_durably(folder_ + "/" + name, text(header) + text(body), kFileMode);
+    written = replace_file(folder_ + "/" + name, text(header) + text(body));
   if (!written)
     ::syslog(LOG_WARNING, "updagent: unrecorded (%s): %s", written.error().line().c_str(),
              text(body).c_str());

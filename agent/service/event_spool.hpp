@@ -1,6 +1,6 @@
-// What the supervisor has to say for the journal: a file per event in APP.events/, which whoever
-// opens the journal next imports (agent/journal/spool_format.hpp has the format). The supervisor
-// never waits for the database.
+// What the supervisor has to say for the journal: a file per event in the node's spool, which
+// whoever opens the journal next imports (agent/journal/spool_format.hpp has the format). The
+// supervisor waits neither for the database nor for the disk.
 #pragma once
 
 #include <string>

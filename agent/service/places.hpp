@@ -1,5 +1,5 @@
 // Where a supervisor keeps what is its own, below the runtime folder (a tmpfs: gone with the boot).
-//   APP.sock APP.lock APP.events/   control, lifetime lock, events for the journal
+//   APP.sock APP.lock               control, lifetime lock
 //   .APP/state                      what a successor needs
 //   .APP/held                       socket of the holder of descriptors
 //   .APP/notify.7 role.7 output.7   of generation 7
@@ -17,7 +17,6 @@ struct Places {
 
   std::string control() const { return runtime + "/" + app + ".sock"; }
   std::string lock() const { return runtime + "/" + app + ".lock"; }
-  std::string events() const { return runtime + "/" + app + ".events"; }
   std::string own() const { return runtime + "/." + app; }
   std::string state() const { return own() + "/state"; }
   std::string held() const { return own() + "/held"; }

@@ -35,7 +35,7 @@ Supervisor::Supervisor(SupervisorSetup setup, std::unique_ptr<Loop> loop, base::
       lock_(std::move(lock)),
       holder_(std::move(holder)),
       outputs_(std::move(outputs)),
-      events_(setup_.places.events(), setup_.places.app) {}
+      events_(setup_.events_folder, setup_.places.app) {}
 
 Supervisor::~Supervisor() = default;
 

@@ -35,12 +35,13 @@ Result<Arguments> read_arguments(int argc, char** argv) {
     if (name == "--app") arguments.setup.places.app = value;
     if (name == "--runtime") arguments.setup.places.runtime = value;
     if (name == "--folder") arguments.setup.app_folder = value;
+    if (name == "--events") arguments.setup.events_folder = value;
     if (name == "--cgroup") arguments.setup.cgroup_folder = value;
     if (name == "--service-fd")
       if (const auto fd = base::parse_u64(value)) arguments.service_fd = static_cast<int>(*fd);
   }
   if (arguments.setup.places.app.empty() || arguments.setup.places.runtime.empty() ||
-      arguments.setup.app_folder.empty())
+      arguments.setup.app_folder.empty() || arguments.setup.events_folder.empty())
     return Error(Code::usage, "this program is started by: updagent supervise APP");
   return arguments;
 }

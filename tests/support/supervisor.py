@@ -93,7 +93,7 @@ class Supervisor:
         return self.folder / "run" / f"{self.app}.sock"
 
     def start(self):
-        words = [self.binary, "--app", self.app, "--runtime", self.folder / "run", "--folder", self.folder / "app"]
+        words = [self.binary, "--events", self.folder / "spool", "--app", self.app, "--runtime", self.folder / "run", "--folder", self.folder / "app"]
         if self.cgroup:
             words += ["--cgroup", self.cgroup]
         self.process = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL)

@@ -23,7 +23,7 @@ std::set<State> reachable_from(State first) {
     const State state = open.back();
     open.pop_back();
     for (const Event event : kEvents) {
-      const State next = next_state(state, event);
+      const State next = next_state(state, event, Strategy::files);
       if (seen.insert(next).second) open.push_back(next);
     }
   }
@@ -40,7 +40,7 @@ bool comes_back(State state, std::set<State> path) {
   if (state == State::closed) return false;
   if (!path.insert(state).second) return true;
   return std::any_of(kEvents.begin(), kEvents.end(), [&](Event event) {
-    return !is_loop_by_design(state, event) && comes_back(next_state(state, event), path);
+    return !is_loop_by_design(state, event) && comes_back(next_state(state, event, Strategy::files), path);
   });
 }
 
@@ -52,13 +52,13 @@ TEST(StateTable, Each_row_stands_at_the_place_of_its_state) {
 TEST(StateTable, Every_state_of_the_strategy_files_is_reached_and_no_other) {
   const std::set<State> reached = reachable_from(State::fetch);
   for (const Row& row : state_table())
-    EXPECT_EQ(reached.contains(row.state), row.in_files) << state_name(row.state);
+    EXPECT_EQ(reached.contains(row.state), row.strategies & kFiles) << state_name(row.state);
 }
 
 TEST(StateTable, Every_event_leads_to_a_state_of_the_strategy) {
   for (const Row& row : state_table())
     for (const Event event : kEvents)
-      EXPECT_TRUE(row_of(next_state(row.state, event)).in_files) << state_name(row.state);
+      EXPECT_TRUE(row_of(next_state(row.state, event, Strategy::files)).strategies & kFiles) << state_name(row.state);
 }
 
 TEST(StateTable, Success_leads_through_the_stages_in_the_order_of_a_deployment) {
@@ -72,7 +72,7 @@ TEST(StateTable, Success_leads_through_the_stages_in_the_order_of_a_deployment) 
 }
 
 TEST(StateTable, Closed_is_never_left) {
-  for (const Event event : kEvents) EXPECT_EQ(next_state(State::closed, event), State::closed);
+  for (const Event event : kEvents) EXPECT_EQ(next_state(State::closed, event, Strategy::files), State::closed);
 }
 
 TEST(StateTable, No_cycle_avoids_closed) {
@@ -86,20 +86,20 @@ TEST(StateTable, The_bound_on_steps_is_above_the_longest_way) {
 
 TEST(StateTable, Before_the_switch_failures_and_signals_abandon) {
   for (const State state : {State::fetch, State::verify, State::stage, State::pre_upgrade}) {
-    EXPECT_EQ(next_state(state, Event::failed), State::abandon) << state_name(state);
-    EXPECT_EQ(next_state(state, Event::interrupted), State::abandon) << state_name(state);
+    EXPECT_EQ(next_state(state, Event::failed, Strategy::files), State::abandon) << state_name(state);
+    EXPECT_EQ(next_state(state, Event::interrupted, Strategy::files), State::abandon) << state_name(state);
   }
 }
 
 TEST(StateTable, From_the_switch_to_the_commit_failures_and_signals_roll_back) {
   for (const State state : {State::switching, State::watch, State::commit}) {
-    EXPECT_EQ(next_state(state, Event::failed), State::rollback) << state_name(state);
-    EXPECT_EQ(next_state(state, Event::interrupted), State::rollback) << state_name(state);
+    EXPECT_EQ(next_state(state, Event::failed, Strategy::files), State::rollback) << state_name(state);
+    EXPECT_EQ(next_state(state, Event::interrupted, Strategy::files), State::rollback) << state_name(state);
   }
 }
 
 TEST(StateTable, A_signal_does_not_end_the_way_back) {
-  EXPECT_EQ(next_state(State::rollback, Event::interrupted), State::rollback);
+  EXPECT_EQ(next_state(State::rollback, Event::interrupted, Strategy::files), State::rollback);
 }
 
 TEST(StateTable, A_restart_before_the_switch_abandons) {
