@@ -1,6 +1,5 @@
 // Help, man page and completion, made from the table of verbs and the options they declare.
-#include <algorithm>
-#include <array>
+#include <memory>
 
 #include "cli/verbs.hpp"
 
@@ -162,8 +161,10 @@ std::string verb_help(const std::string& name, const std::string& subcommand) {
     const std::string end = global_section() + exit_section(verb);
     std::string out = app->help("updagent");
     for (const CLI::App* sub : subcommands(*app)) {
-      if (sub->get_name() == subcommand) return sub->help("updagent " + name) + end;
-      out += "\n" + sub->help("updagent " + name);
+      const std::string own = sub->help("updagent " + name);
+      if (sub->get_name() == subcommand) return own + end;
+      out += "\n";
+      out += own;
     }
     return out + end;
   }

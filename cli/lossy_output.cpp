@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <memory>
 #include <mutex>
 
 namespace updagent::cli {
@@ -138,7 +139,7 @@ class LossySink : public spdlog::sinks::base_sink<std::mutex> {
 
 }  // namespace
 
-std::shared_ptr<spdlog::sinks::sink> lossy_sink(LossyOutput& output) {
+spdlog::sink_ptr lossy_sink(LossyOutput& output) {
   return std::make_shared<LossySink>(output);
 }
 

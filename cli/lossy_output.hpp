@@ -2,19 +2,15 @@
 // deployment says must never hold it up, so a line that does not fit is left out and counted.
 #pragma once
 
+#include <spdlog/common.h>
 #include <sys/types.h>
 
 #include <cstddef>
-#include <memory>
 #include <string>
 #include <string_view>
 
 #include "agent/base/clock.hpp"
 #include "agent/base/unique_fd.hpp"
-
-namespace spdlog::sinks {
-class sink;
-}
 
 namespace updagent::cli {
 
@@ -52,6 +48,6 @@ class LossyOutput {
 };
 
 // Lines of the log go through `output`, which outlives the sink.
-std::shared_ptr<spdlog::sinks::sink> lossy_sink(LossyOutput& output);
+spdlog::sink_ptr lossy_sink(LossyOutput& output);
 
 }  // namespace updagent::cli

@@ -53,7 +53,7 @@ void Session::print(std::string_view text) {
   if (!options_.json) write_out(std::string(text) + "\n");
 }
 
-void Session::document(Json document) {
+void Session::document(const Json& document) {
   if (!options_.json) return;
   Json whole = {{"api", 1}};
   whole.update(document);
@@ -89,7 +89,7 @@ Json error_json(const base::Error& error) {
 base::Exit Session::fail(const base::Error& error, Json document) {
   if (options_.json) {
     document["error"] = error_json(error);
-    this->document(std::move(document));
+    this->document(document);
   } else {
     const std::string head = color_err_ ? "\x1b[1;31mupdagent:\x1b[0m " : "updagent: ";
     err_.last_words(head + error.line() + "\n");

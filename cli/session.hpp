@@ -2,6 +2,8 @@
 // stderr everything else; --json prints exactly one document (or JSON Lines), on failure too.
 #pragma once
 
+#include <spdlog/logger.h>
+
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -14,10 +16,6 @@
 #include "agent/config/settings.hpp"
 #include "agent/deploy/deployment.hpp"
 #include "cli/lossy_output.hpp"
-
-namespace spdlog {
-class logger;
-}
 
 namespace updagent::cli {
 
@@ -46,9 +44,9 @@ class Session {
   bool json() const { return options_.json; }
 
   // The answer. In --json mode print() is silent and document() prints; otherwise the reverse.
-  void print(std::string_view text);  // a line of the answer, as it is
-  void document(Json document);       // "api":1 is added
-  void raw(std::string_view bytes);   // the answer in either mode (PAE, JSON Lines)
+  void print(std::string_view text);    // a line of the answer, as it is
+  void document(const Json& document);  // "api":1 is added
+  void raw(std::string_view bytes);     // the answer in either mode (PAE, JSON Lines)
   // Nobody gets the answer: what is left of it need not be made.
   bool answer_failed() const { return out_error_ != 0; }
   // The end of a command that failed: message and hint on stderr, or the JSON error document.
