@@ -151,8 +151,8 @@ base::Status Engine::rollback_failed(Error error) {
   plan_.outcome = Outcome::rollback_failed;
   plan_.reason = error.code_name();
   plan_.error = Error(Code::rollback_failed, error.line())
-                    .hint("a person is needed: look at " + plan_.store->directory() +
-                          "/current, then updagent recover " + recorder_.row().app);
+                    .hint("a person is needed: apply a good release, or: updagent rollback " +
+                          recorder_.row().app + " --to VERSION (updagent releases lists them)");
   return error;
 }
 
