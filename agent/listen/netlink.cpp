@@ -22,6 +22,8 @@ constexpr std::size_t kReceiveBuffer = 64 * 1024;  // the kernel fills at most 3
 constexpr timeval kPatience = {5, 0};              // it answers at once; this is for a broken one
 constexpr std::uint32_t kSequence = 1;
 
+constexpr std::size_t kMaxQuestion = 512;  // the longest request of sock_diag has 72 bytes
+
 std::size_t aligned(std::size_t size) {
   return (size + NLMSG_ALIGNTO - 1) & ~std::size_t{NLMSG_ALIGNTO - 1};
 }
@@ -30,9 +32,11 @@ Result<UniqueFd> send_question(std::span<const std::byte> request, std::uint16_t
   UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
   if (!fd) return base::system_error(errno, "cannot ask sock_diag");
   ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
-  std::vector<std::byte> message(aligned(sizeof(nlmsghdr)) + request.size());
+  std::array<std::byte, kMaxQuestion> message{};
+  const std::size_t size = aligned(sizeof(nlmsghdr)) + request.size();
+  if (size > message.size()) return Error(base::Code::internal, "a question to sock_diag is too long");
   nlmsghdr header{};
-  header.nlmsg_len = static_cast<std::uint32_t>(message.size());
+  header.nlmsg_len = static_cast<std::uint32_t>(size);
   header.nlmsg_type = SOCK_DIAG_BY_FAMILY;
   header.nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
   header.nlmsg_seq = kSequence;
@@ -40,8 +44,8 @@ Result<UniqueFd> send_question(std::span<const std::byte> request, std::uint16_t
   std::memcpy(message.data() + aligned(sizeof header), request.data(), request.size());
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
-  while (::sendto(fd.get(), message.data(), message.size(), 0,
-                  reinterpret_cast<const sockaddr*>(&kernel), sizeof kernel) < 0)
+  while (::sendto(fd.get(), message.data(), size, 0, reinterpret_cast<const sockaddr*>(&kernel),
+                  sizeof kernel) < 0)
     if (errno != EINTR) return base::system_error(errno, "cannot ask sock_diag");
   return fd;
 }
@@ -55,8 +59,7 @@ Result<Read> read_messages(std::span<const std::byte> bytes, const DiagVisitor& 
     nlmsghdr header{};
     std::memcpy(&header, bytes.data(), sizeof header);
     if (header.nlmsg_len < sizeof header || header.nlmsg_len > bytes.size()) break;
-    const auto payload =
-        bytes.subspan(sizeof header, header.nlmsg_len - sizeof header);
+    const auto payload = bytes.subspan(sizeof header, header.nlmsg_len - sizeof header);
     bytes = bytes.subspan(std::min(aligned(header.nlmsg_len), bytes.size()));
     if (header.nlmsg_seq != kSequence) continue;
     interrupted = interrupted || (header.nlmsg_flags & NLM_F_DUMP_INTR) != 0;
