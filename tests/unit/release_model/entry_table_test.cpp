@@ -75,7 +75,7 @@ TEST(EntryTable, Paths_that_are_not_portable_are_refused) {
           "byte)");
   refused(
       "a\xC2\x9B",
-      "the path 'a\xC2\x9B' is not portable (expected UTF-8 without control bytes, got a control "
+      "the path 'a\\xc2\\x9b' is not portable (expected UTF-8 without control bytes, got a control "
       "character)");
   EXPECT_OK(EntryTable().add(file("a\xC2\xA0")));
   refused("a\xFF",
