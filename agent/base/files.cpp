@@ -12,8 +12,8 @@
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <deque>
 #include <memory>
-#include <set>
 
 #include "agent/base/failpoints.hpp"
 #include "agent/base/text.hpp"
@@ -124,30 +124,53 @@ Status remove_children(int directory_fd, const std::string& name, int depth) {
   return ok();
 }
 
-Result<std::uint64_t> usage_below(int directory_fd, std::set<std::pair<dev_t, ino_t>>& seen,
-                                  int depth) {
+// A file with several names: all of a release may be such. 16 bytes each, sorted at the end, where
+// a set would take 60.
+struct SharedFile {
+  ino_t inode;
+  std::uint64_t bytes;
+  auto operator<=>(const SharedFile&) const = default;
+};
+
+struct Usage {
+  dev_t device = 0;  // hard links don't leave it
+  std::uint64_t bytes = 0;
+  std::deque<SharedFile> shared;
+};
+
+std::uint64_t sum_of(Usage usage) {
+  std::sort(usage.shared.begin(), usage.shared.end());
+  const SharedFile* before = nullptr;
+  for (const SharedFile& file : usage.shared) {
+    if (before == nullptr || before->inode != file.inode) usage.bytes += file.bytes;
+    before = &file;
+  }
+  return usage.bytes;
+}
+
+Status usage_below(int directory_fd, Usage& usage, int depth) {
   constexpr std::uint64_t kStatBlock = 512;  // st_blocks counts these, whatever the file system
   if (depth > kMaxTreeDepth)
     return Error(Code::io_error, "a tree can't be measured")
         .expected("at most " + std::to_string(kMaxTreeDepth) + " levels of directories")
         .got("more");
   UPD_ASSIGN(const auto names, names_in(directory_fd, kMaxNames, "a directory"));
-  std::uint64_t total = 0;
   for (const std::string& name : names) {
     struct stat about{};
     if (::fstatat(directory_fd, name.c_str(), &about, AT_SYMLINK_NOFOLLOW) != 0) continue;
-    if (about.st_nlink > 1 && !S_ISDIR(about.st_mode) &&
-        !seen.emplace(about.st_dev, about.st_ino).second)
+    const std::uint64_t bytes = static_cast<std::uint64_t>(about.st_blocks) * kStatBlock;
+    if (about.st_nlink > 1 && !S_ISDIR(about.st_mode) && about.st_dev == usage.device) {
+      usage.shared.push_back({about.st_ino, bytes});
       continue;
-    total += static_cast<std::uint64_t>(about.st_blocks) * kStatBlock;
+    }
+    usage.bytes += bytes;
     if (!S_ISDIR(about.st_mode)) continue;
     const UniqueFd child(
         ::openat(directory_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!child) continue;
-    UPD_ASSIGN(const std::uint64_t below, usage_below(child.get(), seen, depth + 1));
-    total += below;
+    UPD_TRY(usage_below(child.get(), usage, depth + 1));
   }
-  return total;
+  return ok();
 }
 
 }  // namespace
@@ -373,8 +396,12 @@ Status remove_tree(int directory_fd, const std::string& name) {
 
 Result<std::uint64_t> disk_usage(const std::string& path) {
   UPD_ASSIGN(const UniqueFd fd, open_directory(path));
-  std::set<std::pair<dev_t, ino_t>> seen;
-  return usage_below(fd.get(), seen, 0);
+  struct stat about{};
+  if (::fstat(fd.get(), &about) != 0) return system_error(errno, quoted("look at", path));
+  Usage usage;
+  usage.device = about.st_dev;
+  UPD_TRY(usage_below(fd.get(), usage, 0));
+  return sum_of(std::move(usage));
 }
 
 }  // namespace updagent::base

@@ -168,7 +168,7 @@ class TarballInput final : public PackInput {
     UPD_TRY(take_kind(found, entry));
     entry.mode = normal_mode(entry.type, ::archive_entry_perm(found));
     UPD_TRY(check_mode(entry.path, entry.type, ::archive_entry_perm(found), *notes_));
-    entries_.push_back(std::move(entry));
+    entries_.push_back(entry);
     return check_count(entries_.size());
   }
 

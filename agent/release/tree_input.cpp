@@ -18,8 +18,6 @@
 namespace updagent::release {
 namespace {
 
-using base::Code;
-using base::Error;
 using base::Status;
 using base::UniqueFd;
 
@@ -83,7 +81,9 @@ class TreeInput final : public PackInput {
   Status walk(int directory_fd, const std::string& prefix) {
     UPD_ASSIGN(const auto names, names_in(directory_fd, prefix.empty() ? root_path_ : prefix));
     for (const std::string& name : names) {
-      const std::string path = prefix.empty() ? name : prefix + "/" + name;
+      std::string path = prefix;
+      if (!path.empty()) path += '/';
+      path += name;
       if (name == kGitFolder) {
         notes_->add("left out what git keeps", path);
         continue;
@@ -106,9 +106,9 @@ class TreeInput final : public PackInput {
     InputEntry entry;
     entry.set_path(texts_, path);
     entry.mtime = normal_mtime(about.st_mtim.tv_sec, path, *notes_);
-    if (S_ISREG(about.st_mode)) return take_file(directory_fd, name, about, std::move(entry));
-    if (S_ISDIR(about.st_mode)) return take_directory(directory_fd, name, about, std::move(entry));
-    if (S_ISLNK(about.st_mode)) return take_symlink(directory_fd, name, std::move(entry));
+    if (S_ISREG(about.st_mode)) return take_file(directory_fd, name, about, entry);
+    if (S_ISDIR(about.st_mode)) return take_directory(directory_fd, name, about, entry);
+    if (S_ISLNK(about.st_mode)) return take_symlink(directory_fd, name, entry);
     return special_file(path, about.st_mode);
   }
 
@@ -127,7 +127,7 @@ class TreeInput final : public PackInput {
               .first->second;
     if (entry.mode == normal_mode(entry.type, S_IXUSR) && has_capabilities(directory_fd, name))
       notes_->add(kCapabilitiesNote, entry.path);
-    return add(std::move(entry));
+    return add(entry);
   }
 
   Status take_directory(int directory_fd, const std::string& name, const struct stat& about,
@@ -136,7 +136,7 @@ class TreeInput final : public PackInput {
     entry.type = EntryType::directory;
     entry.mode = normal_mode(entry.type, about.st_mode);
     const std::string path(entry.path);
-    UPD_TRY(add(std::move(entry)));
+    UPD_TRY(add(entry));
     const UniqueFd below(
         ::openat(directory_fd, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!below) return base::system_error(errno, "cannot open " + in_quotes(path));
@@ -149,7 +149,7 @@ class TreeInput final : public PackInput {
     entry.type = EntryType::symlink;
     entry.mode = normal_mode(entry.type, 0);
     entry.link_target = targets_.keep(*target);
-    return add(std::move(entry));
+    return add(entry);
   }
 
   // Only a note hangs on it, so what can't be opened is not asked.
@@ -159,8 +159,8 @@ class TreeInput final : public PackInput {
     return file && ::fgetxattr(file.get(), "security.capability", nullptr, 0) > 0;
   }
 
-  Status add(InputEntry entry) {
-    entries_.push_back(std::move(entry));
+  Status add(const InputEntry& entry) {
+    entries_.push_back(entry);
     return check_count(entries_.size());
   }
 
