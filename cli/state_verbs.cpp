@@ -7,10 +7,10 @@
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
 #include "agent/deploy/node.hpp"
+#include "agent/deploy/supervise.hpp"
 #include "agent/store/store.hpp"
 #include "cli/journal_access.hpp"
 #include "cli/standing.hpp"
-#include "agent/deploy/supervise.hpp"
 #include "cli/verbs.hpp"
 
 namespace updagent::cli {
@@ -60,12 +60,11 @@ void add_generations(Session& session, const std::string& app, AppStatus& status
          {"weight_percent", percent},
          {"since", base::format_rfc3339(one.value("since_us", std::int64_t{0}))},
          {"status", one.value("status", std::string())}});
-    status.lines.push_back("  generation " + std::to_string(one.value("number", 0)) + "  " +
-                           one.value("version", std::string()) + "  " +
-                           one.value("role", std::string()) + ", " +
-                           one.value("state", std::string()) + ", pid " +
-                           std::to_string(one.value("pid", 0)) + "  " +
-                           session.dim(base::printable(one.value("status", std::string()))));
+    status.lines.push_back(
+        "  generation " + std::to_string(one.value("number", 0)) + "  " +
+        one.value("version", std::string()) + "  " + one.value("role", std::string()) + ", " +
+        one.value("state", std::string()) + ", pid " + std::to_string(one.value("pid", 0)) + "  " +
+        session.dim(base::printable(one.value("status", std::string()))));
   }
 }
 

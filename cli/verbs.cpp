@@ -123,7 +123,8 @@ const std::vector<Verb>& table() {
       {"start",
        "Services",
        "start the committed release's service",
-       "Where no supervisor of the app runs, one is started; where the service runs, this is restart.",
+       "Where no supervisor of the app runs, one is started; where the service runs, this is "
+       "restart.",
        {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found},
        false,
        &setup_start},

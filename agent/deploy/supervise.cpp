@@ -146,8 +146,7 @@ Result<std::string> committed_service(const config::Layout& layout, const std::s
   UPD_ASSIGN(const std::string user,
              user_for(manifest, settings.app, ::geteuid() == 0, base::own_identity().user,
                       layout.etc + "/apps.d/" + app + ".toml"));
-  UPD_ASSIGN(const config::ServiceResolution found,
-             resolve(manifest, layout, settings.app, user));
+  UPD_ASSIGN(const config::ServiceResolution found, resolve(manifest, layout, settings.app, user));
   UPD_TRY(prepare_place(store, layout, *links.committed, user));
   return release::resolved_service_to_json(found.run, Code::config_invalid);
 }
@@ -159,8 +158,9 @@ Result<service::Client> connect_supervisor(const config::Layout& layout, const s
 Result<std::vector<std::string>> supervisor_command(const config::Layout& layout,
                                                     const std::string& app, int service_fd) {
   UPD_ASSIGN(std::string program, find_program());
-  std::vector<std::string> command = {
-      std::move(program), "--app", app, "--runtime", layout.runtime, "--folder", layout.app(app), "--events", layout.spool()};
+  std::vector<std::string> command = {std::move(program), "--app",        app,
+                                      "--runtime",        layout.runtime, "--folder",
+                                      layout.app(app),    "--events",     layout.spool()};
   if (const std::string cgroup = cgroup_folder(layout, app); !cgroup.empty()) {
     command.emplace_back("--cgroup");
     command.push_back(cgroup);

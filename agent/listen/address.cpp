@@ -141,7 +141,8 @@ Address from_unix(const sockaddr_un& raw, socklen_t length) {
 }  // namespace
 
 bool Address::is_wildcard() const {
-  return is_inet() && std::all_of(ip.begin(), ip.end(), [](std::uint8_t byte) { return byte == 0; });
+  return is_inet() &&
+         std::all_of(ip.begin(), ip.end(), [](std::uint8_t byte) { return byte == 0; });
 }
 
 std::string Address::text() const {

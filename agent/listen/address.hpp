@@ -20,12 +20,12 @@ enum class Transport { tcp, udp, unix_path, unix_abstract };
 
 struct Address {
   Transport transport = Transport::tcp;
-  int family = AF_INET;                // AF_INET, AF_INET6 or AF_UNIX
-  std::array<std::uint8_t, 16> ip{};   // network order; IPv4 in the first four
-  std::uint16_t port = 0;              // 0: the kernel chooses (tests)
-  std::uint32_t scope = 0;             // interface index of a link-local IPv6 address
-  bool v6only = true;                  // false: "::" takes IPv4 too. Not in the text: an own key
-  std::string path;                    // of unix_path, or the abstract name without its '@'
+  int family = AF_INET;               // AF_INET, AF_INET6 or AF_UNIX
+  std::array<std::uint8_t, 16> ip{};  // network order; IPv4 in the first four
+  std::uint16_t port = 0;             // 0: the kernel chooses (tests)
+  std::uint32_t scope = 0;            // interface index of a link-local IPv6 address
+  bool v6only = true;                 // false: "::" takes IPv4 too. Not in the text: an own key
+  std::string path;                   // of unix_path, or the abstract name without its '@'
 
   bool operator==(const Address&) const = default;
   bool is_inet() const { return family != AF_UNIX; }

@@ -100,8 +100,8 @@ Status try_to_join(const ListenerSpec& spec) {
     return base::system_error(errno, "cannot set IPV6_V6ONLY on a socket");
   const SocketAddress raw = to_sockaddr(address);
   if (::bind(fd.get(), raw.get(), raw.length) == 0) return base::ok();
-  return base::system_error(errno, "a fresh socket can't join the running one at " +
-                                       address.text());
+  return base::system_error(errno,
+                            "a fresh socket can't join the running one at " + address.text());
 }
 
 // Why no fresh socket could ever stand beside this one; empty when one could.
@@ -138,8 +138,7 @@ Result<std::vector<RunningListener>> running_listeners(pid_t pid) {
   const UniqueFd process = base::open_pidfd(pid);
   if (!process && errno == ESRCH)
     return Error(base::Code::not_found, "there is no process " + std::to_string(pid));
-  if (!process)
-    return base::system_error(errno, "cannot open process " + std::to_string(pid));
+  if (!process) return base::system_error(errno, "cannot open process " + std::to_string(pid));
   UPD_ASSIGN(const std::vector<ProcessSocket> sockets, sockets_of(pid));
   std::vector<RunningListener> running;
   std::set<std::uint32_t> seen;
@@ -148,8 +147,7 @@ Result<std::vector<RunningListener>> running_listeners(pid_t pid) {
     UniqueFd fd = copy_of(process, socket.fd);
     if (!fd && errno == EBADF) continue;  // closed meanwhile
     if (!fd)
-      return base::system_error(
-          errno, "cannot take the sockets of process " + std::to_string(pid));
+      return base::system_error(errno, "cannot take the sockets of process " + std::to_string(pid));
     if (!takes_anybody(fd.get())) continue;
     auto described = describe_socket(std::move(fd), socket);
     if (described) running.push_back(std::move(*described));  // else a family that is not ours
@@ -170,8 +168,8 @@ Result<RunningListener> take_running(std::vector<RunningListener> running,
   const auto found = exact ? count_if(same) : count_if(containing);
   if (found == 0) return not_there(running, spec);
   if (found > 1)
-    return Error(base::Code::config_invalid, "the service has several sockets at " +
-                                                 spec.address.text())
+    return Error(base::Code::config_invalid,
+                 "the service has several sockets at " + spec.address.text())
         .expected("one")
         .got(std::to_string(found))
         .hint("switch its option 'reuseport' off and restart it once");

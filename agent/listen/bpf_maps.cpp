@@ -46,8 +46,8 @@ Result<UniqueFd> create_map(const MapShape& shape) {
 Status check_map(int fd, const MapShape& shape) {
   UPD_ASSIGN(const bpf_map_info info, map_info(fd));
   const std::string name(info.name, ::strnlen(info.name, sizeof info.name));
-  const MapShape found{name,           info.type,        info.key_size,
-                       info.value_size, info.max_entries, info.map_flags};
+  const MapShape found{name,          info.type, info.key_size, info.value_size, info.max_entries,
+                       info.map_flags};
   if (found == shape) return base::ok();
   return Error(base::Code::damaged, "that BPF map is not the one that was recorded")
       .expected(shape.text())
@@ -90,8 +90,8 @@ Result<std::vector<std::uint32_t>> maps_of_program(std::uint32_t id) {
   const UniqueFd program(::bpf_prog_get_fd_by_id(id));
   if (!program && errno == ENOENT) return std::vector<std::uint32_t>();
   if (!program)
-    return base::system_error(errno, "cannot open the BPF program with the id " +
-                                         std::to_string(id));
+    return base::system_error(errno,
+                              "cannot open the BPF program with the id " + std::to_string(id));
   std::array<std::uint32_t, kMaxMapsOfProgram> ids{};
   bpf_prog_info info{};
   info.nr_map_ids = ids.size();

@@ -13,8 +13,8 @@ using base::Result;
 
 // Alive for at least one side; what only the kernel still finishes has no inode any more.
 constexpr std::uint32_t kConnected = 1U << TCP_ESTABLISHED | 1U << TCP_CLOSE_WAIT |
-                                     1U << TCP_FIN_WAIT1 | 1U << TCP_FIN_WAIT2 |
-                                     1U << TCP_CLOSING | 1U << TCP_LAST_ACK;
+                                     1U << TCP_FIN_WAIT1 | 1U << TCP_FIN_WAIT2 | 1U << TCP_CLOSING |
+                                     1U << TCP_LAST_ACK;
 
 std::optional<Connection> parse_connection(const DiagAnswer& answer, const Address& address,
                                            const InodeSet& sockets) {
@@ -53,8 +53,7 @@ Result<std::vector<Connection>> connections_of(const Address& address, const Ino
 }
 
 bool is_quiet(const Connection& connection, Milliseconds span) {
-  if (connection.receive_queue != 0 || connection.send_queue != 0 ||
-      connection.unacknowledged != 0)
+  if (connection.receive_queue != 0 || connection.send_queue != 0 || connection.unacknowledged != 0)
     return false;
   if (!connection.since_sent || !connection.since_received) return true;
   return *connection.since_sent >= span && *connection.since_received >= *connection.since_sent;

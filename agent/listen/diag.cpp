@@ -17,8 +17,8 @@ using base::Result;
 using base::Status;
 
 constexpr std::uint32_t kAllStates = ~std::uint32_t{0};
-constexpr int kBoundInactive = 13;  // TCP_BOUND_INACTIVE, Linux 6.8: bound, neither side of a
-                                    // connection nor listening; older kernels ignore it
+constexpr int kBoundInactive = 13;        // TCP_BOUND_INACTIVE, Linux 6.8: bound, neither side of a
+                                          // connection nor listening; older kernels ignore it
 constexpr std::size_t kMaxDescribed = 4;  // holders in one sentence
 
 std::uint32_t holding_states(Transport transport) {
@@ -88,8 +88,8 @@ void name_owners(std::vector<PortHolder>& holders) {
 std::string describe(const PortHolder& holder) {
   std::string out;
   for (const SocketOwner& owner : holder.owners) {
-    const bool same_command = &owner != &holder.owners.front() &&
-                              owner.command == holder.owners.front().command;
+    const bool same_command =
+        &owner != &holder.owners.front() && owner.command == holder.owners.front().command;
     if (!out.empty()) out += ", ";
     out += same_command ? std::to_string(owner.pid)
                         : owner.command + " pid " + std::to_string(owner.pid);
@@ -171,13 +171,14 @@ Result<std::vector<Address>> half_open(const Address& address) {
   std::vector<Address> clients;
   for (const int family : {AF_INET, AF_INET6}) {
     const auto request = inet_request(family, Transport::tcp, address.port, 1U << TCP_SYN_RECV);
-    UPD_TRY(collect<Address>(
-        bytes_of(request), clients, [&](const DiagAnswer& answer) -> std::optional<Address> {
-          const auto* message = answer.header<inet_diag_msg>();
-          if (message == nullptr) return std::nullopt;
-          if (!contains(address, local_address(*message, Transport::tcp))) return std::nullopt;
-          return remote_address(*message, Transport::tcp);
-        }));
+    UPD_TRY(collect<Address>(bytes_of(request), clients,
+                             [&](const DiagAnswer& answer) -> std::optional<Address> {
+                               const auto* message = answer.header<inet_diag_msg>();
+                               if (message == nullptr) return std::nullopt;
+                               if (!contains(address, local_address(*message, Transport::tcp)))
+                                 return std::nullopt;
+                               return remote_address(*message, Transport::tcp);
+                             }));
   }
   return clients;
 }

@@ -39,7 +39,7 @@ struct ListenerSpec {
   std::string name;
   Address address;
   int backlog = kDefaultBacklog;
-  bool nonblocking = false;           // O_NONBLOCK at birth: a flag of the socket, not of its holder
+  bool nonblocking = false;  // O_NONBLOCK at birth: a flag of the socket, not of its holder
   std::vector<SocketOption> options;  // what else the server sets, or what an adopted socket had
   mode_t mode = 0666;                 // of a unix path: connecting needs the right to write
   std::optional<uid_t> owner;

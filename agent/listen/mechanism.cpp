@@ -30,8 +30,7 @@ ListenerSpec trial_spec() {
 Result<UniqueFd> connect_to(const Address& address) {
   UniqueFd client(::socket(address.family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   const SocketAddress raw = to_sockaddr(address);
-  if (!client ||
-      (::connect(client.get(), raw.get(), raw.length) != 0 && errno != EINPROGRESS))
+  if (!client || (::connect(client.get(), raw.get(), raw.length) != 0 && errno != EINPROGRESS))
     return base::system_error(errno, "cannot connect to a socket of our own at " + address.text());
   return client;
 }

@@ -34,7 +34,8 @@ Result<UniqueFd> send_question(std::span<const std::byte> request, std::uint16_t
   ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);
   std::array<std::byte, kMaxQuestion> message{};
   const std::size_t size = aligned(sizeof(nlmsghdr)) + request.size();
-  if (size > message.size()) return Error(base::Code::internal, "a question to sock_diag is too long");
+  if (size > message.size())
+    return Error(base::Code::internal, "a question to sock_diag is too long");
   nlmsghdr header{};
   header.nlmsg_len = static_cast<std::uint32_t>(size);
   header.nlmsg_type = SOCK_DIAG_BY_FAMILY;

@@ -77,8 +77,7 @@ std::string command_of(pid_t pid) {
 
 Result<std::vector<ProcessSocket>> sockets_of(pid_t pid) {
   std::vector<ProcessSocket> sockets;
-  UPD_TRY(visit_sockets(
-      pid, [&](int fd, std::uint32_t inode) { sockets.push_back({fd, inode}); }));
+  UPD_TRY(visit_sockets(pid, [&](int fd, std::uint32_t inode) { sockets.push_back({fd, inode}); }));
   return sockets;
 }
 

@@ -76,24 +76,23 @@ bool use_map(bpf_object* object, const char* name, int fd) {
 }  // namespace
 
 MapShape policy_shape() {
-  return {"updagent_policy",
-          BPF_MAP_TYPE_ARRAY,
-          sizeof(std::uint32_t),
-          sizeof(SteeringPolicy),
-          1,
+  return {"updagent_policy", BPF_MAP_TYPE_ARRAY, sizeof(std::uint32_t), sizeof(SteeringPolicy), 1,
           BPF_F_MMAPABLE};
 }
 
 MapShape slots_shape() {
-  return {"updagent_slots",      BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
-          sizeof(std::uint32_t), sizeof(std::uint64_t),
-          kMaxSlots,             0};
+  return {"updagent_slots",
+          BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
+          sizeof(std::uint32_t),
+          sizeof(std::uint64_t),
+          kMaxSlots,
+          0};
 }
 
 MapShape counters_shape() {
-  return {"updagent_counts",        BPF_MAP_TYPE_PERCPU_ARRAY,
-          sizeof(std::uint32_t),    sizeof(SteeringCounters),
-          kCounterRows,             0};
+  return {"updagent_counts",     BPF_MAP_TYPE_PERCPU_ARRAY,
+          sizeof(std::uint32_t), sizeof(SteeringCounters),
+          kCounterRows,          0};
 }
 
 Result<UniqueFd> load_steer_program(const SteerMaps& maps) {

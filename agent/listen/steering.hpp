@@ -120,7 +120,8 @@ class SteeredListener {
   // then create() anew and reattach() with every socket that is left.
   static base::Result<SteeredListener> reopen(const Policy& policy, const SteeredIds& ids);
 
-  base::Result<SteeredIds> ids() const;  // the program changes with the first open() and with reattach()
+  base::Result<SteeredIds> ids()
+      const;  // the program changes with the first open() and with reattach()
 
   // A fresh socket for the generation in `slot`, steered and locked. The first one of a listener
   // founds the group and is refused when anybody else is at the address, our own user included. The

@@ -14,11 +14,11 @@ namespace updagent::listen {
 struct UnixSocket {
   std::uint32_t inode = 0;
   bool listening = false;
-  Address address;                       // what it (or the listener it came from) is bound to
-  std::optional<std::uint32_t> file;     // low 32 bits of the inode that it is bound to
+  Address address;                    // what it (or the listener it came from) is bound to
+  std::optional<std::uint32_t> file;  // low 32 bits of the inode that it is bound to
   std::optional<uid_t> uid;
-  std::uint32_t receive_queue = 0;       // bytes, or connections that wait
-  std::uint32_t send_queue = 0;          // bytes, or how many may wait
+  std::uint32_t receive_queue = 0;  // bytes, or connections that wait
+  std::uint32_t send_queue = 0;     // bytes, or how many may wait
 };
 // All that have a name, listening or connected.
 base::Result<std::vector<UnixSocket>> named_unix_sockets();

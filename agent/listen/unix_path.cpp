@@ -46,8 +46,8 @@ Result<Place> place_of(const ListenerSpec& spec) {
 }
 
 Error failed(const char* verb, const Place& place, const std::string& name) {
-  return base::system_error(
-      errno, std::string("cannot ") + verb + " '" + place.folder + "/" + name + "'");
+  return base::system_error(errno,
+                            std::string("cannot ") + verb + " '" + place.folder + "/" + name + "'");
 }
 
 struct Found {
@@ -62,8 +62,7 @@ struct Found {
 // What is at a name now; nothing if there is nothing.
 Result<std::optional<Found>> look(const Place& place, const std::string& name) {
   Found found;
-  found.file.reset(
-      ::openat(place.directory.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  found.file.reset(::openat(place.directory.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (!found.file && errno == ENOENT) return std::optional<Found>();
   struct stat status{};
   if (!found.file || ::fstat(found.file.get(), &status) != 0) return failed("look at", place, name);
@@ -73,16 +72,14 @@ Result<std::optional<Found>> look(const Place& place, const std::string& name) {
 }
 
 Status unlink_name(const Place& place, const std::string& name) {
-  if (::unlinkat(place.directory.get(), name.c_str(), 0) == 0 || errno == ENOENT)
-    return base::ok();
+  if (::unlinkat(place.directory.get(), name.c_str(), 0) == 0 || errno == ENOENT) return base::ok();
   return failed("remove", place, name);
 }
 
 // A second name for exactly this inode.
 int link_to(const Found& found, const Place& place, const std::string& name) {
   const std::string source = "/proc/self/fd/" + std::to_string(found.file.get());
-  return ::linkat(AT_FDCWD, source.c_str(), place.directory.get(), name.c_str(),
-                  AT_SYMLINK_FOLLOW);
+  return ::linkat(AT_FDCWD, source.c_str(), place.directory.get(), name.c_str(), AT_SYMLINK_FOLLOW);
 }
 
 // Does anybody listen at this file? Asked by connecting, because its owner may be in another
@@ -203,9 +200,8 @@ Status publish(const ListenerSpec& spec, std::uint64_t generation) {
   UPD_ASSIGN(const Place place, place_of(spec));
   UPD_ASSIGN(const auto own, look(place, place.own_name(generation)));
   if (!own || !own->is_socket)
-    return Error(base::Code::io_error,
-                 "generation " + std::to_string(generation) + " has no socket for '" +
-                     spec.address.path + "'");
+    return Error(base::Code::io_error, "generation " + std::to_string(generation) +
+                                           " has no socket for '" + spec.address.path + "'");
   UPD_ASSIGN(const auto current, look(place, place.name));
   if (!current) {
     if (link_to(*own, place, place.name) == 0) return base::ok();
@@ -216,8 +212,8 @@ Status publish(const ListenerSpec& spec, std::uint64_t generation) {
   const std::string passing = place.passing_name();
   UPD_TRY(unlink_name(place, passing));  // of one that was killed here
   if (link_to(*own, place, passing) != 0) return failed("link", place, passing);
-  const int renamed = ::renameat(place.directory.get(), passing.c_str(), place.directory.get(),
-                                 place.name.c_str());
+  const int renamed =
+      ::renameat(place.directory.get(), passing.c_str(), place.directory.get(), place.name.c_str());
   const int rename_errno = errno;
   // rename(2) onto another name of the same file does nothing at all, and succeeds
   UPD_TRY(unlink_name(place, passing));

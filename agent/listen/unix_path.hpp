@@ -1,7 +1,8 @@
-// Listeners at a unix path. Each generation binds a path of its own beside the public one ("PATH.g7"
-// for generation 7); the public name is a second link to the socket of the generation that serves,
-// and is moved by rename(2): a client finds the one or the other, never nothing. So it is all or
-// nothing here, a candidate can be tried at its own path before, and going back is the same step.
+// Listeners at a unix path. Each generation binds a path of its own beside the public one
+// ("PATH.g7" for generation 7); the public name is a second link to the socket of the generation
+// that serves, and is moved by rename(2): a client finds the one or the other, never nothing. So it
+// is all or nothing here, a candidate can be tried at its own path before, and going back is the
+// same step.
 //
 // What waits in an old generation's queue can't migrate: that one has to accept until it is empty.
 // A server sees its own path in getsockname(2), not the public one.
@@ -35,7 +36,8 @@ base::Status adopt_public_name(const ListenerSpec& spec, std::uint64_t generatio
 
 // Takes the generation's path away, and the public name if it is still its own.
 base::Status remove_path_socket(const ListenerSpec& spec, std::uint64_t generation);
-// Takes away what generations that are gone left: those not in `alive` at whose path nobody listens.
+// Takes away what generations that are gone left: those not in `alive` at whose path nobody
+// listens.
 base::Status sweep_path_sockets(const ListenerSpec& spec, const std::set<std::uint64_t>& alive);
 
 }  // namespace updagent::listen

@@ -67,8 +67,7 @@ void EventSpool::append(const SpooledEvent& event) {
   base::Status written = base::make_directories(folder_, 0700);
   if (written && !room())
     written = base::Error(base::Code::no_space, "too many events wait for the journal");
-  if (written)
-    written = replace_file(folder_ + "/" + name, text(header) + text(body));
+  if (written) written = replace_file(folder_ + "/" + name, text(header) + text(body));
   if (!written)
     ::syslog(LOG_WARNING, "updagent: unrecorded (%s): %s", written.error().line().c_str(),
              text(body).c_str());

@@ -47,7 +47,7 @@ inline constexpr base::Milliseconds kPromptMigration{100};  // for a candidate t
 struct SupervisorSetup {
   Places places;
   std::string app_folder;     // ROOT/apps/APP: where the link `committed` is
-  std::string events_folder; // ROOT/spool: what the journal imports
+  std::string events_folder;  // ROOT/spool: what the journal imports
   std::string cgroup_folder;  // base of the generations' cgroups; "" = none can be had
 };
 

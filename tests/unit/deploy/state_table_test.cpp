@@ -40,7 +40,8 @@ bool comes_back(State state, std::set<State> path) {
   if (state == State::closed) return false;
   if (!path.insert(state).second) return true;
   return std::any_of(kEvents.begin(), kEvents.end(), [&](Event event) {
-    return !is_loop_by_design(state, event) && comes_back(next_state(state, event, Strategy::files), path);
+    return !is_loop_by_design(state, event) &&
+           comes_back(next_state(state, event, Strategy::files), path);
   });
 }
 
@@ -58,7 +59,8 @@ TEST(StateTable, Every_state_of_the_strategy_files_is_reached_and_no_other) {
 TEST(StateTable, Every_event_leads_to_a_state_of_the_strategy) {
   for (const Row& row : state_table())
     for (const Event event : kEvents)
-      EXPECT_TRUE(row_of(next_state(row.state, event, Strategy::files)).strategies & kFiles) << state_name(row.state);
+      EXPECT_TRUE(row_of(next_state(row.state, event, Strategy::files)).strategies & kFiles)
+          << state_name(row.state);
 }
 
 TEST(StateTable, Success_leads_through_the_stages_in_the_order_of_a_deployment) {
@@ -72,7 +74,8 @@ TEST(StateTable, Success_leads_through_the_stages_in_the_order_of_a_deployment) 
 }
 
 TEST(StateTable, Closed_is_never_left) {
-  for (const Event event : kEvents) EXPECT_EQ(next_state(State::closed, event, Strategy::files), State::closed);
+  for (const Event event : kEvents)
+    EXPECT_EQ(next_state(State::closed, event, Strategy::files), State::closed);
 }
 
 TEST(StateTable, No_cycle_avoids_closed) {
@@ -86,15 +89,19 @@ TEST(StateTable, The_bound_on_steps_is_above_the_longest_way) {
 
 TEST(StateTable, Before_the_switch_failures_and_signals_abandon) {
   for (const State state : {State::fetch, State::verify, State::stage, State::pre_upgrade}) {
-    EXPECT_EQ(next_state(state, Event::failed, Strategy::files), State::abandon) << state_name(state);
-    EXPECT_EQ(next_state(state, Event::interrupted, Strategy::files), State::abandon) << state_name(state);
+    EXPECT_EQ(next_state(state, Event::failed, Strategy::files), State::abandon)
+        << state_name(state);
+    EXPECT_EQ(next_state(state, Event::interrupted, Strategy::files), State::abandon)
+        << state_name(state);
   }
 }
 
 TEST(StateTable, From_the_switch_to_the_commit_failures_and_signals_roll_back) {
   for (const State state : {State::switching, State::watch, State::commit}) {
-    EXPECT_EQ(next_state(state, Event::failed, Strategy::files), State::rollback) << state_name(state);
-    EXPECT_EQ(next_state(state, Event::interrupted, Strategy::files), State::rollback) << state_name(state);
+    EXPECT_EQ(next_state(state, Event::failed, Strategy::files), State::rollback)
+        << state_name(state);
+    EXPECT_EQ(next_state(state, Event::interrupted, Strategy::files), State::rollback)
+        << state_name(state);
   }
 }
 

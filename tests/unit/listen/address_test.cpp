@@ -38,8 +38,8 @@ void PrintTo(const Bad& bad, std::ostream* out) {  // NOLINT: gtest's name
 class BadAddressTest : public ::testing::TestWithParam<Bad> {};
 
 TEST_P(BadAddressTest, Is_refused_with_the_reason) {
-  const auto address = parse_address(GetParam().text, "listener[0].address",
-                                     base::Code::manifest_invalid);
+  const auto address =
+      parse_address(GetParam().text, "listener[0].address", base::Code::manifest_invalid);
   ASSERT_FALSE(address) << address->text();
   EXPECT_EQ(address.error().code(), base::Code::manifest_invalid);
   EXPECT_NE(address.error().message().find(GetParam().why), std::string::npos)
@@ -74,8 +74,8 @@ TEST(AddressTest, A_link_local_address_keeps_its_interface) {
 TEST(AddressTest, A_bound_socket_says_its_own_address) {
   for (const std::string text : {"tcp:127.0.0.1:0", "udp:[::1]:0", "unix:@listen-address-test"}) {
     const Address wanted = parse(text);
-    const base::UniqueFd fd(::socket(
-        wanted.family, wanted.transport == Transport::udp ? SOCK_DGRAM : SOCK_STREAM, 0));
+    const base::UniqueFd fd(
+        ::socket(wanted.family, wanted.transport == Transport::udp ? SOCK_DGRAM : SOCK_STREAM, 0));
     const int one = 1;
     if (wanted.family == AF_INET6)
       ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);

@@ -50,8 +50,8 @@ struct Pair {
   UniqueFd server;
 };
 
-class AcceptanceTest
-    : public ::testing::TestWithParam<std::tuple<std::string, bool, std::string>> {};
+class AcceptanceTest : public ::testing::TestWithParam<std::tuple<std::string, bool, std::string>> {
+};
 
 TEST_P(AcceptanceTest, A_connection_waits_until_the_server_accepts_it) {
   const auto& [text, v6only, host] = GetParam();
@@ -67,12 +67,12 @@ TEST_P(AcceptanceTest, A_connection_waits_until_the_server_accepts_it) {
   EXPECT_EQ(pair.ask(), Acceptance::accepted);  // and closed: someone had it
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Families, AcceptanceTest,
-    ::testing::Values(std::tuple{"tcp:127.0.0.1:0", true, ""}, std::tuple{"tcp:[::1]:0", true, ""},
-                      std::tuple{"tcp:0.0.0.0:0", true, "127.0.0.1"},
-                      std::tuple{"tcp:[::]:0", false, "127.0.0.1"},
-                      std::tuple{"tcp:[::]:0", false, "[::1]"}));
+INSTANTIATE_TEST_SUITE_P(Families, AcceptanceTest,
+                         ::testing::Values(std::tuple{"tcp:127.0.0.1:0", true, ""},
+                                           std::tuple{"tcp:[::1]:0", true, ""},
+                                           std::tuple{"tcp:0.0.0.0:0", true, "127.0.0.1"},
+                                           std::tuple{"tcp:[::]:0", false, "127.0.0.1"},
+                                           std::tuple{"tcp:[::]:0", false, "[::1]"}));
 
 TEST(DiagTest, A_client_that_hung_up_while_it_waited_was_not_accepted) {
   Pair pair("tcp:127.0.0.1:0");

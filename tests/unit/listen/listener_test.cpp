@@ -102,8 +102,8 @@ TEST(ListenerTest, A_locked_socket_takes_no_program_from_anybody) {
   must(lock_filter(fd.get()));
   sock_filter choose{BPF_RET | BPF_K, 0, 0, 0};
   const sock_fprog program{1, &choose};
-  EXPECT_NE(
-      ::setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program), 0);
+  EXPECT_NE(::setsockopt(fd.get(), SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program, sizeof program),
+            0);
   EXPECT_EQ(errno, EPERM);
   const int zero = 0;
   EXPECT_NE(::setsockopt(fd.get(), SOL_SOCKET, SO_LOCK_FILTER, &zero, sizeof zero), 0);
@@ -152,8 +152,8 @@ TEST(SocketOptionsTest, What_a_server_has_set_is_on_the_next_socket_too) {
 TEST(SocketOptionsTest, An_option_that_can_not_be_set_is_named) {
   ListenerSpec spec = spec_for("udp:127.0.0.1:0");
   const int one = 1;
-  spec.options.push_back({IPPROTO_TCP, TCP_NODELAY,
-                          std::string(reinterpret_cast<const char*>(&one), sizeof one)});
+  spec.options.push_back(
+      {IPPROTO_TCP, TCP_NODELAY, std::string(reinterpret_cast<const char*>(&one), sizeof one)});
   const auto opened = open_socket(spec);
   ASSERT_FALSE(opened);
   EXPECT_NE(opened.error().line().find("TCP_NODELAY"), std::string::npos);

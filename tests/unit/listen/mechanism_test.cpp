@@ -47,8 +47,7 @@ TEST(MechanismTest, Trying_leaves_nothing_behind) {
 }
 
 TEST(MechanismTest, An_ordinary_user_gets_shared_and_the_reason) {
-  const std::string found =
-      found_by([] { static_cast<void>(!::setresuid(65534, 65534, 65534)); });
+  const std::string found = found_by([] { static_cast<void>(!::setresuid(65534, 65534, 65534)); });
   EXPECT_TRUE(found.starts_with("shared: ")) << found;
   EXPECT_NE(found.find("Operation not permitted"), std::string::npos) << found;
 }

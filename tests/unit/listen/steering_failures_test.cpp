@@ -313,9 +313,9 @@ struct Recorded {
 
 std::string to_text(const Recorded& recorded) {
   std::ostringstream out;
-  out << recorded.policy.map << ' ' << recorded.policy.tag << ' ' << recorded.listener.program << ' '
-      << recorded.listener.slots << ' ' << recorded.listener.counters << ' ' << recorded.address
-      << ' ' << recorded.first_fd << ' ' << recorded.second_fd;
+  out << recorded.policy.map << ' ' << recorded.policy.tag << ' ' << recorded.listener.program
+      << ' ' << recorded.listener.slots << ' ' << recorded.listener.counters << ' '
+      << recorded.address << ' ' << recorded.first_fd << ' ' << recorded.second_fd;
   return out.str();
 }
 

@@ -133,13 +133,18 @@ TEST_F(UnixPathTest, A_dead_socket_at_the_public_name_is_replaced) {
 
 TEST_F(UnixPathTest, What_dead_generations_left_is_swept_and_the_living_stay) {
   const UniqueFd first = must(open_path_socket(spec, 1));
-  { const UniqueFd dead = must(open_path_socket(spec, 2)); }
-  { const UniqueFd dead = must(open_path_socket(spec, 3)); }
+  {
+    const UniqueFd dead = must(open_path_socket(spec, 2));
+  }
+  {
+    const UniqueFd dead = must(open_path_socket(spec, 3));
+  }
   const UniqueFd fourth = must(open_path_socket(spec, 4));
   directory.write("http.sock.g5", "not a socket");
   directory.write("http.sock.gnew", "of one that was killed while it published");
   must(publish(spec, 1));
-  must(sweep_path_sockets(spec, {3}));  // 3 is being started again; 4 is alive though nobody said so
+  must(
+      sweep_path_sockets(spec, {3}));  // 3 is being started again; 4 is alive though nobody said so
   EXPECT_TRUE(exists("http.sock.g1"));
   EXPECT_FALSE(exists("http.sock.g2"));
   EXPECT_TRUE(exists("http.sock.g3"));
@@ -163,7 +168,9 @@ TEST_F(UnixPathTest, The_public_name_goes_with_the_generation_that_has_it_and_no
 }
 
 TEST_F(UnixPathTest, A_generation_number_in_use_is_refused_a_dead_one_is_bound_again) {
-  { const UniqueFd dead = must(open_path_socket(spec, 1)); }
+  {
+    const UniqueFd dead = must(open_path_socket(spec, 1));
+  }
   const UniqueFd alive = must(open_path_socket(spec, 1));
   EXPECT_FALSE(open_path_socket(spec, 1));
 }
