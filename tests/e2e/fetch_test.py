@@ -109,12 +109,12 @@ class Fetching(harness.Case):
 
 
 class Installing(harness.Case):
-    def test_cmake_installs_one_binary_and_the_boot_unit(self):
+    def test_cmake_installs_the_binary_its_supervisor_and_the_boot_unit(self):
         build = os.path.dirname(harness.BINARY)
         target = self.workshop.path / "installed"
         subprocess.run(["cmake", "--install", build, "--prefix", target], check=True, stdout=subprocess.DEVNULL)
         files = sorted(str(p.relative_to(target)) for p in target.rglob("*") if p.is_file())
-        self.assertEqual(files, ["bin/updagent", "lib/systemd/system/updagent-recover.service"])
+        self.assertEqual(files, ["bin/updagent", "lib/systemd/system/updagent-recover.service", "libexec/updagent/updagent-supervisor"])
         linked = subprocess.run(["ldd", target / "bin/updagent"], check=True, capture_output=True, text=True).stdout
         for library in ("libcurl", "libcrypto", "libarchive", "libsqlite3", "libzstd"):
             self.assertIn(library, linked)
