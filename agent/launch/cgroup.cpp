@@ -24,7 +24,6 @@ namespace {
 
 constexpr std::string_view kGenerationPrefix = "generation-";
 constexpr const char* kSupervisorName = "supervisor";
-constexpr std::size_t kMaxFileBytes = 64 * 1024;            // memory.stat is some KiB
 constexpr std::size_t kMaxProcsBytes = kMaxProcesses * 12;  // a pid and its line end
 constexpr mode_t kFolderMode = 0755;                        // whoever may look, may look
 // Killing one by one: each pass hits all there are, and what is frozen can't fork.

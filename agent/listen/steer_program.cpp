@@ -35,7 +35,8 @@ std::string& load_log() {
   return text;
 }
 
-int keep_line(libbpf_print_level level, const char* format, va_list arguments) {
+[[gnu::format(printf, 2, 0)]] int keep_line(libbpf_print_level level, const char* format,
+                                            va_list arguments) {
   if (level == LIBBPF_DEBUG) return 0;
   std::array<char, kMaxLogLine> line{};
   const int length = std::vsnprintf(line.data(), line.size(), format, arguments);

@@ -51,6 +51,24 @@ struct SupervisorSetup {
   std::string cgroup_folder;  // base of the generations' cgroups; "" = none can be had
 };
 
+// The deployment that a driver has open here.
+struct Deployment {
+  std::uint64_t epoch = 0;
+  std::string trace_id;
+  ConnectionId driver = 0;      // 0: nobody drives
+  std::uint64_t candidate = 0;  // generation; 0: none (any more)
+  std::uint16_t weight = 0;     // as it was asked for last
+  bool lease_lost = false;
+  bool automatic = false;  // a restart by the operator: nobody drives, ready is enough
+  // Strategy restart: the old one, which goes before the candidate's process comes, and what it
+  // ran, for the way back.
+  bool waits_for_old = false;
+  std::uint64_t old = 0;
+  std::optional<release::ResolvedService> old_run;
+  Watch lease_timer;
+  Watch orphan_timer;
+};
+
 class Supervisor {
  public:
   // Takes over what a predecessor left, then listens at the control socket. Code::busy when another
@@ -64,22 +82,6 @@ class Supervisor {
   base::Status run();
 
  private:
-  struct Deployment {
-    std::uint64_t epoch = 0;
-    std::string trace_id;
-    ConnectionId driver = 0;      // 0: nobody drives
-    std::uint64_t candidate = 0;  // generation; 0: none (any more)
-    std::uint16_t weight = 0;     // as it was asked for last
-    bool lease_lost = false;
-    bool automatic = false;  // a restart by the operator: nobody drives, ready is enough
-    // Strategy restart: the old one, which goes before the candidate's process comes, and what it
-    // ran, for the way back.
-    bool waits_for_old = false;
-    std::uint64_t old = 0;
-    std::optional<release::ResolvedService> old_run;
-    Watch lease_timer;
-    Watch orphan_timer;
-  };
   struct Crashes {
     int in_a_row = 0;
     std::int64_t last_us = 0;
