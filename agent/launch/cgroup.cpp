@@ -65,7 +65,8 @@ std::vector<std::string> sub_cgroups(const std::string& folder) {
   if (!names) return folders;
   for (const std::string& name : *names) {
     struct stat about{};
-    const std::string path = folder + "/" + name;
+    std::string path = folder;
+    path.append("/").append(name);
     if (::lstat(path.c_str(), &about) == 0 && S_ISDIR(about.st_mode)) folders.push_back(path);
   }
   return folders;
