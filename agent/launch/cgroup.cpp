@@ -67,7 +67,8 @@ std::vector<std::string> sub_cgroups(const std::string& folder) {
     struct stat about{};
     std::string path = folder;
     path.append("/").append(name);
-    if (::lstat(path.c_str(), &about) == 0 && S_ISDIR(about.st_mode)) folders.push_back(path);
+    if (::lstat(path.c_str(), &about) == 0 && S_ISDIR(about.st_mode))
+      folders.push_back(std::move(path));
   }
   return folders;
 }

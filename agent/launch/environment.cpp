@@ -140,6 +140,7 @@ Variables defaults_of(const base::Identity& identity) {
 
 std::string descriptor_names(const ServiceSituation& situation) {
   std::vector<std::string> names;
+  names.reserve(situation.listeners.size() + situation.stored.size());
   for (const ListenerName& listener : situation.listeners) names.push_back(listener.name);
   names.insert(names.end(), situation.stored.begin(), situation.stored.end());
   return base::join(names, ":");
@@ -212,7 +213,7 @@ class Layers {
     variables_.merge(about_itself(situation_));
     ServiceEnvironment environment;
     for (const auto& [name, value] : variables_)
-      environment.variables.push_back(name + "=" + value);
+      environment.variables.emplace_back(name).append("=").append(value);
     environment.pid_variables.assign(pids_.begin(), pids_.end());
     return environment;
   }
@@ -260,6 +261,7 @@ base::Result<std::vector<std::string>> service_command(const std::vector<std::st
   UPD_TRY(check_names(situation));
   const Placeholders placeholders = placeholders_for(situation);
   std::vector<std::string> words;
+  words.reserve(command.size());
   if (!command.empty()) words.push_back(command.front());
   for (std::size_t i = 1; i < command.size(); ++i) {
     const std::string place = "word " + std::to_string(i + 1) + " of the command";

@@ -341,10 +341,10 @@ void Injector::repeat_or_fail(std::size_t index, const Outcome& outcome) {
 
 void Injector::pass(std::size_t index, InjectReport passed) {
   if (!answer_continue(notify_.get(), request(index).id)) passed.result = InjectResult::gone;
-  close_request(index, std::move(passed));
+  close_request(index, passed);
 }
 
-void Injector::close_request(std::size_t index, InjectReport closed) {
+void Injector::close_request(std::size_t index, const InjectReport& closed) {
   journal_.entry(index).busy = 0;
   works_[index] = {};
   if (on_inject_ && closed.thread != 0) on_inject_(closed);  // 0: a predecessor died in receiving

@@ -131,7 +131,7 @@ class Injector {
   void go_on(std::size_t index);
   void repeat_or_fail(std::size_t index, const Outcome& outcome);
   void pass(std::size_t index, InjectReport report);
-  void close_request(std::size_t index, InjectReport report);
+  void close_request(std::size_t index, const InjectReport& closed);
 
   BindRequest request(std::size_t index);
   InjectReport report(std::size_t index, InjectResult result);

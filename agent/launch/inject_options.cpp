@@ -136,8 +136,9 @@ static_assert(std::ranges::all_of(kRows, [](const OptionRow& row) {
 // getsockopt(2) of this option gives the number of instructions and copies no more than it may.
 // A filter that is eBPF is refused with EACCES: there is one then.
 bool has_filter(int fd) {
+  char none = 0;
   socklen_t instructions = 0;
-  if (::getsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, nullptr, &instructions) != 0)
+  if (::getsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &none, &instructions) != 0)
     return errno == EACCES;
   return instructions > 0;
 }

@@ -78,8 +78,8 @@ Status bind_at(int socket_fd, int folder_fd, const std::string& name) {
 }
 
 Status place(int socket_fd, int folder_fd, const std::string& name, uid_t service_uid) {
-  const std::string temporary = "." + std::to_string(::getpid());
-  (void)::unlinkat(folder_fd, temporary.c_str(), 0);  // of a predecessor with our pid
+  const std::string temporary = "." + name + ".new";
+  (void)::unlinkat(folder_fd, temporary.c_str(), 0);  // of a predecessor that was killed just here
   // The file gets the mode of the unbound socket, less the umask: no moment with more.
   if (::fchmod(socket_fd, 0600) != 0) return base::system_error(errno, "cannot set its mode");
   UPD_TRY(bind_at(socket_fd, folder_fd, temporary));

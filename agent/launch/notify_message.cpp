@@ -40,7 +40,7 @@ bool set_once(std::optional<std::uint64_t>& field, std::string_view value, std::
               std::uint64_t high) {
   const auto number = base::parse_u64(value);
   if (!number || *number < low || *number > high) return false;
-  field = *number;
+  field = number;
   return true;
 }
 

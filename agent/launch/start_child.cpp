@@ -167,11 +167,11 @@ class Starter {
     at(StartStep::capabilities);
     __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
     std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> halves{};
-    for (std::size_t i = 0; i < halves.size(); ++i) {
-      halves[i].permitted = static_cast<std::uint32_t>(plan_.permitted >> (32 * i));
-      halves[i].effective = halves[i].permitted;
-      halves[i].inheritable = static_cast<std::uint32_t>(plan_.ambient >> (32 * i));
-    }
+    halves[0].permitted = static_cast<std::uint32_t>(plan_.permitted);
+    halves[1].permitted = static_cast<std::uint32_t>(plan_.permitted >> 32);
+    halves[0].inheritable = static_cast<std::uint32_t>(plan_.ambient);
+    halves[1].inheritable = static_cast<std::uint32_t>(plan_.ambient >> 32);
+    for (__user_cap_data_struct& half : halves) half.effective = half.permitted;
     if (::syscall(SYS_capset, &header, halves.data()) != 0) fail();
     // what was ambient before went with the inheritable set
     at(StartStep::ambient_set);

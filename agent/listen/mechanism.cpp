@@ -17,6 +17,7 @@ using base::Status;
 using base::UniqueFd;
 
 constexpr int kTrialMs = 1000;  // a connection to ourselves takes some microseconds
+// As long as real ones: a clock that is behind by less only shortens them.
 constexpr std::uint64_t kTrialLeaseNs = 10'000'000'000;
 
 ListenerSpec trial_spec() {

@@ -1,5 +1,7 @@
 """The load client against a server that does exactly what it is told to: every class is counted exactly."""
 
+import os
+import signal
 import socket
 import struct
 import sys
@@ -23,13 +25,15 @@ def chunked(body=BODY):
     return b"".join(b"%x;name=value\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\nX-Trailer: 1\r\n\r\n"
 
 
-# What is sent, and how the connection goes on: keep, close, reset, or hang until the client has gone;
+# What is sent (slow: late), and how the connection goes on: keep, close, reset, or hang until the client has gone;
 # idle_*: close, reset or say something once the test says so.
 ACTIONS = {
     "ok": (response(), "keep"),
     "chunked": (response(b"", "Transfer-Encoding: chunked") + chunked(), "keep"),
     "until_end": (response(head=""), "close"),
     "interim": (b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + response(), "keep"),
+    "slow": (response(), "slow"),
+    "held": (response(), "held_close"),
     "last": (response(head="Content-Length: {size}\r\nConnection: close"), "close"),
     "idle_eof": (response(), "idle_eof"),
     "idle_reset": (response(), "idle_reset"),
@@ -60,7 +64,7 @@ class Server:
 
     def __init__(self, family=socket.AF_INET, address=("127.0.0.1", 0), connections=None):
         self.connections = connections  # then the listener is closed
-        self.release = threading.Event()
+        self.release, self.closed = threading.Event(), threading.Event()
         self.listener = socket.socket(family)
         self.listener.bind(address)
         self.listener.listen(1024)
@@ -89,7 +93,11 @@ class Server:
                 self.listener.close()
             with self.lock:
                 self.peers.append(peer)
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+            threading.Thread(target=self.serve_and_tell, args=(connection,), daemon=True).start()
+
+    def serve_and_tell(self, connection):
+        self.serve(connection)
+        self.closed.set()
 
     def serve(self, connection):
         with connection, connection.makefile("rb") as reader:
@@ -106,6 +114,10 @@ class Server:
                     actions = path.strip("/").split(",")
                     text, then = ACTIONS[actions[min(served, len(actions) - 1)]]
                     served += 1
+                    if then == "slow":
+                        time.sleep(0.3)
+                    elif then == "held_close":
+                        self.release.wait(60)
                     connection.sendall(text)
                     if not self.goes_on(connection, then, b"connection: close" in b"".join(head).lower()):
                         return
@@ -132,6 +144,7 @@ class Server:
 
 class Case(unittest.TestCase):
     maxDiff = None
+    abstract = f"loadclient-test-{os.getpid()}"
 
     def setUp(self):
         self.server = Server()
@@ -194,9 +207,11 @@ class Fresh(Case):
         self.assertEqual(seen.failures[0]["detail"], "wrong byte at 100")
 
     def test_no_progress_is_a_timeout(self):
-        for path, detail in {"hang": "timeout: before response", "hang_body": "timeout: inside response"}.items():
+        # the second must be long enough for the server to say the first half of its answer
+        for path, limit_ms, detail in (("hang", 200, "timeout: before response"),
+                                       ("hang_body", 3000, "timeout: inside response")):
             with self.subTest(path):
-                seen = self.run_flow(path, requests=4, timeout_ms=200)
+                seen = self.run_flow(path, requests=4, timeout_ms=limit_ms)
                 self.assert_classes(seen, timeout=4)
                 self.assertEqual(seen.flows["flow"]["details"], {detail: 4})
 
@@ -220,11 +235,11 @@ class Fresh(Case):
 
     def test_a_full_queue_of_a_unix_socket_is_waited_for(self):
         with socket.socket(socket.AF_UNIX) as full:
-            full.bind("\0loadclient-test-full")
+            full.bind(f"\0{self.abstract}")
             full.listen(0)
             with socket.socket(socket.AF_UNIX) as first:
                 first.connect(full.getsockname())
-                seen = self.run_flow("ok", target="unix:@loadclient-test-full", requests=1, timeout_ms=300)
+                seen = self.run_flow("ok", target=f"unix:@{self.abstract}", requests=1, timeout_ms=300)
         self.assert_classes(seen, timeout=1)
 
     def test_an_unexpected_generation(self):
@@ -282,6 +297,18 @@ class KeepAlive(Case):
                 self.assert_classes(seen, ok=3)
                 self.assertEqual(self.flow(seen)["idle"], {"eof": 0, "reset": 0, "data": 0} | {kind: 3})
 
+    def test_an_end_that_came_along_with_the_answer_is_seen(self):
+        flow = {"target": self.server.target, "path": "/held", "keepalive": 1, "think_ms": 60_000}
+        with load.Load({"flow": flow}) as client:
+            while not self.server.requests:
+                time.sleep(0.01)
+            client.process.send_signal(signal.SIGSTOP)  # so that it finds both at once
+            self.server.release.set()
+            self.assertTrue(self.server.closed.wait(60))
+            client.process.send_signal(signal.SIGCONT)
+            client.wait_until(lambda seen: seen.classes["ok"] == 1 and seen.idle["eof"] == 1)
+            self.assert_classes(client.stop(), ok=1)
+
     def test_a_lost_race_is_retried_and_is_no_failure(self):
         for path in ("ok,eof", "ok,reset"):
             with self.subTest(path):
@@ -328,10 +355,10 @@ class Running(Case):
                          {"127.0.0.2": 10, "127.0.0.3": 10, "127.0.0.4": 10, "127.0.1.1": 10})
 
     def test_ipv6_and_unix_sockets(self):
-        for family, address in ((socket.AF_INET6, ("::1", 0)), (socket.AF_UNIX, "\0loadclient-test")):
+        for family, address in ((socket.AF_INET6, ("::1", 0)), (socket.AF_UNIX, f"\0{self.abstract}")):
             server = Server(family, address)
             self.addCleanup(server.close)
-            target = server.target if family == socket.AF_INET6 else "unix:@loadclient-test"
+            target = server.target if family == socket.AF_INET6 else f"unix:@{self.abstract}"
             self.assert_classes(self.run_flow("ok", target=target), ok=10)
             self.assertEqual(len(server.peers), 10)
 
@@ -342,11 +369,19 @@ class Running(Case):
         span_ns = seen.result["ended_ns"] - seen.result["started_ns"]
         self.assertGreaterEqual(span_ns, 99 * 5_000_000)
 
+    def test_latency_is_from_request_to_answer(self):
+        seen = self.run_flow("slow", requests=4)
+        self.assert_classes(seen, ok=4)
+        for latency in (seen.flows["flow"]["latency"]["p50_us"], seen.whole().percentile(0.01)):
+            self.assertGreaterEqual(latency, 300_000)
+        self.assertEqual(seen.flows["flow"]["latency"]["max_us"], seen.whole().max_us)
+
     def test_what_waits_for_a_connection_counts_as_latency(self):
-        seen = self.run_flow("hang,ok", rate=20, requests=3, connections=1, timeout_ms=400)
-        # the first holds the only connection for 400 ms: the others are due after 50 and 100 ms
-        self.assertEqual(seen.flows["flow"]["classes"]["timeout"], 3)
-        self.assertGreater(seen.flows["flow"]["late_max_us"], 250_000)
+        seen = self.run_flow("slow", rate=20, requests=3, connections=1)
+        # the only connection is busy for 300 ms each time: the third is due after 100 ms and begins after 600
+        self.assert_classes(seen, ok=3)
+        self.assertGreaterEqual(seen.flows["flow"]["late_max_us"], 500_000)
+        self.assertGreaterEqual(seen.flows["flow"]["latency"]["max_us"], 800_000)
 
     def test_what_was_never_begun_is_no_request(self):
         flow = {"target": self.server.target, "path": "/hang", "connections": 2, "rate": 200, "timeout_ms": 60_000}

@@ -30,7 +30,7 @@ int bind_under_signals(const Listener& listener, bool again_after_interrupt) {
   struct sigaction action{};
   action.sa_handler = ignore_signal;
   ::sigaction(SIGALRM, &action, nullptr);
-  const itimerval often{{0, 300}, {0, 300}};
+  const itimerval often{{0, 2000}, {0, 2000}};
   ::setitimer(ITIMER_REAL, &often, nullptr);
   for (int i = 0; i < 20; ++i) {
     const UniqueFd socket = new_socket();

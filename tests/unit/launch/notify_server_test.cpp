@@ -23,7 +23,6 @@ using namespace updagent::test;
 using updagent::base::UniqueFd;
 
 constexpr uid_t kServiceUser = 65534;
-constexpr uid_t kOtherUser = 65533;
 
 class NotifyServerTest : public ::testing::Test {
  protected:
@@ -380,30 +379,6 @@ TEST_F(NotifyServerTest, A_descriptor_whose_close_hangs_stops_nobody) {
   EXPECT_TRUE(becomes_idle(*server));
 }
 
-TEST_F(NotifyServerTest, The_services_user_can_send_and_another_user_cannot) {
-  auto server = serve(kServiceUser);
-  struct stat status{};
-  ASSERT_EQ(::stat(path_.c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 07777U, 0600U);
-  EXPECT_EQ(status.st_uid, kServiceUser);
-  const auto send_as = [&](uid_t user) {
-    Child child([&] { return ::setuid(user) == 0 ? send_notify(path_, "READY=1") : 255; });
-    return WEXITSTATUS(child.wait());
-  };
-  EXPECT_EQ(send_as(kServiceUser), 0);
-  EXPECT_EQ(send_as(kOtherUser), EACCES);
-}
-
-TEST_F(NotifyServerTest, A_successor_serves_the_same_path) {
-  serve().reset();
-  EXPECT_EQ(send_notify(path_, "READY=1"), ECONNREFUSED) << "without a server it is harmless";
-  auto successor = serve();
-  EXPECT_EQ(send_notify(path_, "STATUS=again"), 0);
-  EXPECT_EQ(take(*successor, 1).size(), 1U);
-  successor->remove_path();
-  EXPECT_EQ(send_notify(path_, "STATUS=x"), ENOENT);
-}
-
 TEST_F(NotifyServerTest, A_socket_that_is_kept_over_exec_brings_its_queue) {
   auto server = serve();
   EXPECT_EQ(send_notify(path_, "STATUS=queued"), 0);
@@ -414,32 +389,6 @@ TEST_F(NotifyServerTest, A_socket_that_is_kept_over_exec_brings_its_queue) {
   const auto events = take(**successor, 1);
   ASSERT_EQ(events.size(), 1U);
   EXPECT_EQ(events[0].message.status, "queued");
-}
-
-TEST_F(NotifyServerTest, Only_a_dead_socket_is_replaced) {
-  directory_.write("notify", "somebody's data");
-  EXPECT_FALSE(NotifyServer::bind(path_, kServiceUser, membership()).has_value());
-  EXPECT_EQ(directory_.read("notify"), "somebody's data");
-  ::unlink(path_.c_str());
-  ASSERT_EQ(::symlink("elsewhere", path_.c_str()), 0);
-  EXPECT_FALSE(NotifyServer::bind(path_, kServiceUser, membership()).has_value());
-}
-
-TEST_F(NotifyServerTest, A_folder_that_others_can_write_to_is_refused) {
-  ::chmod(directory_.path().c_str(), 0777);
-  auto open_folder = NotifyServer::bind(path_, kServiceUser, membership());
-  ASSERT_FALSE(open_folder.has_value());
-  EXPECT_NE(open_folder.error().line().find("0777"), std::string::npos);
-  ::chmod(directory_.path().c_str(), 0755);
-  ASSERT_EQ(::chown(directory_.path().c_str(), kServiceUser, kServiceUser), 0);
-  EXPECT_FALSE(NotifyServer::bind(path_, kServiceUser, membership()).has_value());
-}
-
-TEST_F(NotifyServerTest, A_path_that_no_service_could_send_to_is_refused) {
-  const std::string folder = directory_.path(std::string(100, 'd'));
-  ASSERT_EQ(::mkdir(folder.c_str(), 0755), 0);
-  for (const std::string& path : {folder + "/notify", std::string("relative/notify"), folder + "/"})
-    EXPECT_FALSE(NotifyServer::bind(path, kServiceUser, membership()).has_value()) << path;
 }
 
 }  // namespace

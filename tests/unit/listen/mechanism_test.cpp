@@ -1,15 +1,18 @@
 #include "agent/listen/mechanism.hpp"
 
 #include <dirent.h>
-#include <linux/capability.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include <array>
+#include <fstream>
 
 #include "support.hpp"
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x00000080  // linux/sched.h, which clashes with sched.h
+#endif
 
 namespace updagent::listen {
 namespace {
@@ -58,6 +61,23 @@ TEST(MechanismTest, Without_loopback_it_is_shared_and_the_reason_says_so) {
   const std::string found = found_by([] { static_cast<void>(!::unshare(CLONE_NEWNET)); });
   EXPECT_TRUE(found.starts_with("shared: ")) << found;
   EXPECT_NE(found.find("cannot connect to a socket of our own"), std::string::npos) << found;
+}
+
+// The program's clock does not know time namespaces: every lease would seem over, or never be.
+TEST(MechanismTest, In_a_time_namespace_it_is_shared_and_the_reason_says_so) {
+  if (!why_not_steered().empty()) GTEST_SKIP() << why_not_steered();
+  for (const std::string offset : {"monotonic 86400 0\n", "monotonic -60 0\n"}) {
+    const std::string found = found_by([&] {
+      if (::unshare(CLONE_NEWTIME) != 0) return;
+      std::ofstream("/proc/self/timens_offsets") << offset;
+      const base::UniqueFd fd(::open("/proc/self/ns/time_for_children", O_RDONLY));
+      static_cast<void>(!::setns(fd.get(), CLONE_NEWTIME));
+    });
+    if (found.starts_with("steered") && ::access("/proc/self/ns/time", F_OK) != 0)
+      GTEST_SKIP() << "no time namespaces here";
+    EXPECT_TRUE(found.starts_with("shared: ")) << offset << found;
+    EXPECT_NE(found.find("did not go where"), std::string::npos) << found;
+  }
 }
 
 }  // namespace

@@ -125,17 +125,18 @@ TEST_F(PolicyTest, A_new_lease_is_never_seen_with_the_weight_of_an_older_one) {
     }
   });
   int seen = 0;
-  for (int i = 0; i < 200'000; ++i) {
+  int wrong = 0;
+  for (int i = 0; i < 800'000; ++i) {
     const std::uint64_t before = reader.expires_ns();
     const Roles roles = reader.roles();
     if (before == 0 || reader.expires_ns() != before || roles.weight == 0) continue;
     ++seen;
-    // NOLINTNEXTLINE: a failure would come in thousands
-    ASSERT_EQ(roles.candidate, before % 2 == 1 ? 1 : 2);
+    if (roles.candidate != (before % 2 == 1 ? 1 : 2)) ++wrong;
   }
   stop = true;
   writer.join();
   EXPECT_GT(seen, 0);
+  EXPECT_EQ(wrong, 0);
 }
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 
 #include "agent/listen/mechanism.hpp"
 
@@ -182,6 +183,20 @@ Counts App::ask_many(int connections) {
 
 std::uint64_t App::count(Slot slot, __u64 SteeringCounters::* what) const {
   return must(listener.counters())[std::min<std::size_t>(slot, kMaxSlots)].*what;
+}
+
+void no_migration_by_sysctl() {
+  std::ifstream file("/proc/sys/net/ipv4/tcp_migrate_req");
+  int value = -1;
+  file >> value;
+  ASSERT_EQ(value, 0) << "this machine migrates by sysctl: the test would prove nothing";
+}
+
+int detach_program(int fd) {
+  const int nothing = 0;
+  return ::setsockopt(fd, SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, &nothing, sizeof nothing) == 0
+             ? 0
+             : errno;
 }
 
 Child::Child(const Body& body) {

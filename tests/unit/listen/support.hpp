@@ -86,6 +86,11 @@ class App {
   std::map<Slot, base::UniqueFd> sockets;
 };
 
+// Fails the test on a machine that migrates without the program's help.
+void no_migration_by_sysctl();
+// What a hostile holder of a listening socket can do; 0 or its errno.
+int detach_program(int fd);
+
 // A child process that runs `body`, reports with `ready` and then waits to be killed.
 class Child {
  public:

@@ -213,7 +213,7 @@ TEST_F(UnixPathTest, No_connect_fails_while_the_name_moves) {
   const auto drain = [&](const UniqueFd& socket) {
     while (UniqueFd(::accept(socket.get(), nullptr, nullptr))) ++accepted;
   };
-  for (std::uint64_t i = 0; i < 400; ++i) {
+  for (std::uint64_t i = 0; i < 150; ++i) {
     must(publish(spec, 1 + i % 2));
     drain(first);
     drain(second);
@@ -225,7 +225,7 @@ TEST_F(UnixPathTest, No_connect_fails_while_the_name_moves) {
   drain(second);
   EXPECT_EQ(failures, "");
   EXPECT_EQ(accepted, attempts);
-  EXPECT_GT(attempts, 100U);
+  EXPECT_GT(attempts, 20U);
 }
 
 }  // namespace
