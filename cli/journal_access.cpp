@@ -10,6 +10,9 @@ namespace updagent::cli {
 using base::Code;
 using base::Error;
 
+// More are an error of listing: then what is in the journal is shown.
+constexpr std::size_t kMaxSpoolFiles = 1'000'000;
+
 journal::Paths journal_paths(const Session& session) {
   const config::Layout& layout = session.layout();
   return {layout.database(), layout.audit_head(), layout.spool(), layout.reserve()};
@@ -44,6 +47,13 @@ base::Result<VerbJournal> open_to_write(Session& session) {
              journal::Journal::open(journal_paths(session), settings.node_name,
                                     journal::Journal::Mode::read_write, settings.audit_group));
   return VerbJournal(session, std::move(journal));
+}
+
+base::Result<VerbJournal> open_with_news(Session& session) {
+  const auto waiting = base::list_directory(session.layout().spool(), kMaxSpoolFiles);
+  if (!waiting || waiting->empty()) return open_to_read(session);
+  auto writing = open_to_write(session);
+  return writing ? std::move(writing) : open_to_read(session);
 }
 
 journal::EventDraft node_event(std::string_view name, const std::string& app,

@@ -68,7 +68,7 @@ std::string event_line(const Session& session, const journal::Event& event) {
 Exit run_query(Session& session, LogOptions& options) {
   const base::Status resolved = resolve(options);
   if (!resolved) return session.fail(resolved.error());
-  auto journal = open_to_read(session);
+  auto journal = open_with_news(session);
   if (!journal) return session.fail(journal.error());
   std::size_t count = 0;
   const base::Status read = journal->query(options.filter, [&](const journal::Event& event) {
@@ -91,7 +91,7 @@ Exit run_export(Session& session, LogOptions& options) {
   options.limit = 0;
   const base::Status resolved = resolve(options);
   if (!resolved) return session.fail(resolved.error());
-  auto journal = open_to_read(session);
+  auto journal = open_with_news(session);
   if (!journal) return session.fail(journal.error());
   const base::Status read = journal->query(options.filter, [&](const journal::Event& event) {
     journal::Json line = journal::to_json(event);
@@ -112,7 +112,7 @@ Exit run_export(Session& session, LogOptions& options) {
 }
 
 Exit run_show(Session& session, const LogOptions& options) {
-  auto journal = open_to_read(session);
+  auto journal = open_with_news(session);
   if (!journal) return session.fail(journal.error());
   journal::LogFilter filter;
   filter.trace = options.trace;

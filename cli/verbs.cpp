@@ -142,6 +142,17 @@ const std::vector<Verb>& table() {
        {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found},
        false,
        &setup_restart},
+      {"adopt",
+       "Services",
+       "take over a running service that updagent did not start",
+       "The service of --pid goes on with its sockets; from now on they are updagent's too, and the "
+       "first deployment replaces it without a gap. Where it listens says a description: --spec, a "
+       "signed --release, or the committed release.\n"
+       "  updagent adopt shop --pid $(cat /run/nginx.pid) --spec updagent.toml",
+       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found,
+        Exit::not_fetched},
+       true,
+       &setup_adopt},
       {"supervise",
        "Services",
        "become the supervisor of an app (what units run)",

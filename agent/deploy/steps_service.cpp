@@ -15,6 +15,14 @@ namespace {
 // What the supervisor adds to a service's own time: its start, and a loop that has other work.
 constexpr base::Milliseconds kStartMargin{15'000};
 
+Error not_steered(const std::string& reason) {
+  return Error(Code::strategy_unsupported,
+               "connections can't be steered here, and the release does not allow less")
+      .expected("the mechanism 'steered', or [service] allow_shared = true in the release")
+      .got("'shared': " + reason)
+      .hint("updagent doctor tells what is missing");
+}
+
 }  // namespace
 
 Strategy Engine::strategy() const {
@@ -34,11 +42,7 @@ base::Status Engine::resolve_candidate() {
   if (strategy() != Strategy::handoff || plan_.run->service.allow_shared) return base::ok();
   const listen::MechanismFound mechanism = listen::find_mechanism();
   if (mechanism.mechanism == listen::Mechanism::steered) return base::ok();
-  return Error(Code::strategy_unsupported,
-               "this node can't steer connections, and the release does not allow less")
-      .expected("the mechanism 'steered', or [service] allow_shared = true in the release")
-      .got("'shared': " + mechanism.reason)
-      .hint("updagent doctor tells what is missing");
+  return not_steered(mechanism.reason);
 }
 
 base::Status Engine::reach_supervisor() {
@@ -54,6 +58,10 @@ base::Status Engine::reach_supervisor() {
 
 base::Status Engine::start_candidate(base::Interrupt* interrupt) {
   UPD_TRY(reach_supervisor());
+  // the node can, but not beside a service that was adopted and can't be joined
+  if (strategy() == Strategy::handoff && plan_.service->mechanism() != "steered" &&
+      !plan_.run->service.allow_shared)
+    return not_steered(plan_.service->why_shared());
   UPD_TRY(plan_.service->start(*plan_.run));
   base::failpoint::hit("deploy.after_start");
   if (plan_.run->service.ready == release::Ready::probe) {

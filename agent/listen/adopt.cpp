@@ -92,14 +92,15 @@ Status try_to_join(const ListenerSpec& spec) {
   const Address& address = spec.address;
   const UniqueFd fd(::socket(address.family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd) return base::system_error(errno, "cannot open a socket");
-  UPD_TRY(set_reuseport(fd.get(), 1));
+  UPD_TRY(set_address_flags(fd.get(), address));
   UPD_TRY(apply_options(fd.get(), spec.options));
-  const int v6only = address.v6only ? 1 : 0;
-  if (address.family == AF_INET6 &&
-      ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only) != 0)
-    return base::system_error(errno, "cannot set IPV6_V6ONLY on a socket");
   const SocketAddress raw = to_sockaddr(address);
   if (::bind(fd.get(), raw.get(), raw.length) == 0) return base::ok();
+  if (errno == EADDRINUSE)
+    return Error(base::Code::io_error,
+                 "a fresh socket can't join the running one at " + address.text() +
+                     ": connections made before stand in the way, since the server does not set "
+                     "SO_REUSEADDR");
   return base::system_error(errno,
                             "a fresh socket can't join the running one at " + address.text());
 }
@@ -155,7 +156,7 @@ Result<std::vector<RunningListener>> running_listeners(pid_t pid) {
   return running;
 }
 
-Result<RunningListener> take_running(std::vector<RunningListener> running,
+Result<RunningListener> take_running(std::vector<RunningListener>& running,
                                      const ListenerSpec& spec) {
   const auto count_if = [&](const auto& fits) {
     return std::count_if(running.begin(), running.end(), fits);
@@ -175,7 +176,9 @@ Result<RunningListener> take_running(std::vector<RunningListener> running,
         .hint("switch its option 'reuseport' off and restart it once");
   const auto chosen = exact ? std::find_if(running.begin(), running.end(), same)
                             : std::find_if(running.begin(), running.end(), containing);
-  return std::move(*chosen);
+  RunningListener taken = std::move(*chosen);
+  running.erase(chosen);
+  return taken;
 }
 
 Result<Adopted> adopt(RunningListener running, const ListenerSpec& spec) {

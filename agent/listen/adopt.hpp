@@ -28,8 +28,8 @@ base::Result<std::vector<RunningListener>> running_listeners(pid_t pid);
 
 // The one at the address of `spec`: the same address, or where there is none the one that contains
 // it. Code::not_found names what there is; several at one address (a server's `reuseport` option)
-// are refused.
-base::Result<RunningListener> take_running(std::vector<RunningListener> running,
+// are refused. It is taken out of `running`: what is left there in the end nobody asked for.
+base::Result<RunningListener> take_running(std::vector<RunningListener>& running,
                                            const ListenerSpec& spec);
 
 struct Adopted {

@@ -23,19 +23,6 @@ Status set_flag(int fd, int level, int name, bool value, const char* text) {
   return base::system_error(errno, std::string("cannot set ") + text + " on a socket");
 }
 
-Status set_address_flags(int fd, const Address& address) {
-  if (!address.is_inet()) return base::ok();
-  UPD_TRY(set_flag(fd, SOL_SOCKET, SO_REUSEPORT, true, "SO_REUSEPORT"));
-  // Connections of an earlier start in TIME_WAIT are no reason to refuse. Not for udp, where it
-  // would let others in.
-  if (address.transport == Transport::tcp)
-    UPD_TRY(set_flag(fd, SOL_SOCKET, SO_REUSEADDR, true, "SO_REUSEADDR"));
-  if (address.family == AF_INET6)
-    // always said: the default is a sysctl
-    UPD_TRY(set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, address.v6only, "IPV6_V6ONLY"));
-  return base::ok();
-}
-
 Error taken(int errno_value, const ListenerSpec& spec) {
   Error error = base::system_error(
       errno_value, "cannot listen at " + spec.address.text() + " ('" + spec.name + "')");
@@ -48,6 +35,19 @@ Error taken(int errno_value, const ListenerSpec& spec) {
 }
 
 }  // namespace
+
+Status set_address_flags(int fd, const Address& address) {
+  if (!address.is_inet()) return base::ok();
+  UPD_TRY(set_flag(fd, SOL_SOCKET, SO_REUSEPORT, true, "SO_REUSEPORT"));
+  // Connections of an earlier start in TIME_WAIT are no reason to refuse. Not for udp, where it
+  // would let others in.
+  if (address.transport == Transport::tcp)
+    UPD_TRY(set_flag(fd, SOL_SOCKET, SO_REUSEADDR, true, "SO_REUSEADDR"));
+  if (address.family == AF_INET6)
+    // always said: the default is a sysctl
+    UPD_TRY(set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, address.v6only, "IPV6_V6ONLY"));
+  return base::ok();
+}
 
 Result<UniqueFd> open_socket(const ListenerSpec& spec, const BeforeBind& before_bind) {
   const Address& address = spec.address;

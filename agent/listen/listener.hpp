@@ -46,6 +46,9 @@ struct ListenerSpec {
   std::optional<gid_t> group;
 };
 
+// What lets a socket stand beside others at its address; before bind(2).
+base::Status set_address_flags(int fd, const Address& address);
+
 // Between socket(2) and bind(2): the place where the first socket of an address gets its program.
 using BeforeBind = std::function<base::Status(int fd)>;
 

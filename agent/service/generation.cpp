@@ -367,6 +367,7 @@ Status Generation::make_injector() {
 }
 
 Status Generation::take_over(launch::ProcessWatch process) {
+  plan_.adopted = true;
   process_ = std::move(process);
   UPD_ASSIGN(store_, launch::FdStore::create(listener_names(plan_.run.service)));
   life_ = Life::ready;
@@ -486,6 +487,7 @@ void Generation::mark_ready() {
 
 void Generation::set_role(Role role) {
   role_ = role;
+  if (plan_.adopted) return;  // it reads no role file, and its score is what its owner chose
   const std::string word = std::string(role_name(role)) + "\n";
   const Status written = base::write_file_durably(places_.role(plan_.number), word, kRoleMode);
   if (!written) events_.complaint(*this, written.error().line());
@@ -505,7 +507,7 @@ void Generation::fail(Error error) {
   const bool was_stopping = life_ == Life::stopping;
   life_ = was_stopping ? Life::stopping : Life::down;
   since_us_ = base::wall_now_us();
-  kill_all();
+  if (!plan_.adopted) kill_all();  // nobody would start what is left of an adopted one again
   if (!was_stopping) events_.failed(*this, error);
 }
 
@@ -622,6 +624,7 @@ Json Generation::to_json() const {
           {"status", status_text_},
           {"watchdog_usec", watchdog_usec_.value_or(0)},
           {"in_journal", output_in_journal_},
+          {"adopted", plan_.adopted},
           {"process", process_ ? identity_json(process_->identity()) : Json(nullptr)},
           {"sockets", std::move(sockets)},
           {"run", run ? *run : std::string()}};
@@ -630,6 +633,13 @@ Json Generation::to_json() const {
 Status Generation::adopt(const Json& state, launch::FdStore* stored, base::UniqueFd inject_notify,
                          base::UniqueFd inject_journal) {
   const release::ResolvedService& run = plan_.run;
+  if (plan_.adopted) {
+    UPD_ASSIGN(launch::ProcessWatch process,
+               launch::ProcessWatch::adopt(identity_from(state.value("process", Json::object()))));
+    UPD_TRY(take_over(std::move(process)));
+    if (state.value("life", std::string()) == "stopping") life_ = Life::stopping;
+    return base::ok();
+  }
   if (run.user.empty()) {
     identity_ = base::own_identity();
   } else {

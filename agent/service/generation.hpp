@@ -52,6 +52,8 @@ struct GenerationPlan {
   listen::Slot slot = 0;
   release::ResolvedService run;
   std::vector<OwnSocket> sockets;
+  // A service that updagent did not start: nobody can start it again, and it knows nothing of us.
+  bool adopted = false;
 };
 
 class Generation;

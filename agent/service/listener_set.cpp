@@ -7,11 +7,16 @@
 #include <cerrno>
 
 #include "agent/base/identity.hpp"
+#include "agent/base/text.hpp"
 #include "agent/listen/diag.hpp"
 #include "agent/listen/unix_path.hpp"
 
 namespace updagent::service {
 namespace {
+
+std::span<const std::uint8_t> bytes_of(std::string_view text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
 
 using base::Code;
 using base::Error;
@@ -20,6 +25,24 @@ using base::Result;
 using base::Status;
 using base::UniqueFd;
 using listen::Transport;
+
+// [level, name, bytes in hex], as an adopted socket had them: the successor's sockets need them,
+// too.
+Json options_json(const std::vector<listen::SocketOption>& options) {
+  Json list = Json::array();
+  for (const listen::SocketOption& option : options)
+    list.push_back({option.level, option.name, base::to_hex(bytes_of(option.value))});
+  return list;
+}
+
+std::vector<listen::SocketOption> options_from(const Json& list) {
+  std::vector<listen::SocketOption> options;
+  for (const Json& one : list) {
+    const auto bytes = base::from_hex(one.at(2).get<std::string>());
+    if (bytes) options.push_back({one.at(0), one.at(1), std::string(bytes->begin(), bytes->end())});
+  }
+  return options;
+}
 
 Json ids_json(const listen::SteeredIds& ids) {
   return {{"program", ids.program}, {"slots", ids.slots}, {"counters", ids.counters}};
@@ -225,6 +248,8 @@ Json ListenerSet::to_json() const {
   Json list = Json::array();
   for (const auto& [key, entry] : entries_) {
     Json one = {{"key", key}, {"users", entry.users}};
+    if (!entry.spec.options.empty()) one["options"] = options_json(entry.spec.options);
+    if (entry.spec.nonblocking) one["nonblocking"] = true;
     if (entry.steered)
       if (const auto ids = entry.steered->ids()) one["ids"] = ids_json(*ids);
     list.push_back(std::move(one));
@@ -249,6 +274,12 @@ Status ListenerSet::adopt(const Json& state, const std::vector<const Generation*
       if (entry.users.empty()) entry.spec = spec;
       entry.users.insert(generation->number());
     }
+  }
+  for (const Json& one : state) {
+    const auto found = entries_.find(one.value("key", std::string()));
+    if (found == entries_.end()) continue;
+    found->second.spec.options = options_from(one.value("options", Json::array()));
+    found->second.spec.nonblocking = one.value("nonblocking", false);
   }
   for (auto& [key, entry] : entries_) {
     const bool inet = entry.spec.address.is_inet();

@@ -22,6 +22,8 @@ std::uint64_t lease_end_ns() {
   return listen::steering_now_ns() + static_cast<std::uint64_t>(kLease.count()) * 1'000'000;
 }
 
+}  // namespace
+
 Result<release::ResolvedService> service_from(const Request& request) {
   if (request.descriptors.size() != 1)
     return Error(Code::usage, "the service comes as one descriptor");
@@ -29,8 +31,6 @@ Result<release::ResolvedService> service_from(const Request& request) {
                                                    release::kMaxResolvedServiceBytes));
   return release::resolved_service_from_json(text, Code::config_invalid);
 }
-
-}  // namespace
 
 Result<Answer> Supervisor::answer(const Request& request) {
   using Operation = Result<Answer> (Supervisor::*)(const Request&);
@@ -54,6 +54,7 @@ Result<Answer> Supervisor::answer(const Request& request) {
       {"stop", &Supervisor::op_stop, false},
   }};
   if (request.op == "restart") return op_restart(request);
+  if (request.op == "adopt") return op_adopt(request);
   for (const Known& known : kOperations) {
     if (known.name != request.op) continue;
     if (known.of_a_deployment) UPD_TRY(check_epoch(request));
@@ -75,7 +76,7 @@ Result<Answer> Supervisor::op_begin(const Request& request) {
   if (deployment_ && deployment_->driver != 0 && control_->is_open(deployment_->driver))
     return Error(Code::busy, "a deployment of this app is under way")
         .got("trace " + deployment_->trace_id);
-  if (!listeners_) UPD_TRY(choose_mechanism());
+  if (generations_.empty()) UPD_TRY(choose_mechanism());
   if (!deployment_) deployment_.emplace();
   deployment_->epoch = ++epoch_;
   deployment_->driver = request.connection;
@@ -107,6 +108,12 @@ Result<Answer> Supervisor::op_start(const Request& request) {
         .hint("wait for them, or end the oldest with --end-oldest");
   const bool restarts = run.strategy == release::kStrategyRestart;
   Generation* before = active();
+  if (restarts && before != nullptr && before->plan().adopted)
+    return Error(Code::strategy_unsupported,
+                 "the service that was adopted could not be started again if this went wrong")
+        .expected("strategy handoff")
+        .got("strategy restart")
+        .hint("updagent stop " + setup_.places.app + ", then apply");
   if (!restarts) UPD_TRY(check_room(before));
   UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
   deployment_->candidate = generation->number();
@@ -296,7 +303,6 @@ Result<Answer> Supervisor::op_stop(const Request&) {
 Result<Answer> Supervisor::op_restart(const Request& request) {
   if (deployment_) return Error(Code::busy, "a deployment of this app is under way");
   UPD_ASSIGN(release::ResolvedService run, service_from(request));
-  if (!listeners_) UPD_TRY(choose_mechanism());
   if (active() == nullptr) {
     UPD_TRY(start_committed(std::move(run)));
     return Answer{{"generation", active_}};

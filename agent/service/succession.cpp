@@ -220,6 +220,7 @@ Status Supervisor::take_over_generation(const Json& state, std::map<std::string,
   GenerationPlan plan;
   plan.number = state.value("number", std::uint64_t{0});
   plan.slot = static_cast<listen::Slot>(state.value("slot", 0));
+  plan.adopted = state.value("adopted", false);
   UPD_ASSIGN(plan.run,
              release::resolved_service_from_json(state.value("run", std::string()), Code::damaged));
   UPD_ASSIGN(plan.sockets, sockets_of(state, held));

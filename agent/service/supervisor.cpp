@@ -77,11 +77,18 @@ Status Supervisor::open_cgroups() {
 
 Status Supervisor::choose_mechanism() {
   mechanism_ = listen::find_mechanism();
+  policy_.reset();
   if (mechanism_.mechanism == listen::Mechanism::steered) {
     UPD_ASSIGN(policy_, listen::Policy::create());
   }
   listeners_ = std::make_unique<ListenerSet>(policy_ ? &*policy_ : nullptr);
   return base::ok();
+}
+
+void Supervisor::share_everything(const std::string& why) {
+  mechanism_ = {listen::Mechanism::shared, why};
+  policy_.reset();
+  listeners_ = std::make_unique<ListenerSet>(nullptr);
 }
 
 Status Supervisor::watch_holder() {
@@ -251,6 +258,7 @@ void Supervisor::on_ready(Generation& generation) {
 }
 
 void Supervisor::on_failed(Generation& generation, const Error& error) {
+  if (generation.plan().adopted) return adopted_ended(generation);
   checks_.erase(generation.number());
   last_problem_ = error.line();
   Json detail = {{"problem", error.line()}};
@@ -478,7 +486,7 @@ void Supervisor::start_waiting_candidate() {
 
 Status Supervisor::start_committed(release::ResolvedService run) {
   if (active_ != 0 || !generations_.empty()) return base::ok();
-  if (!listeners_) UPD_TRY(choose_mechanism());
+  UPD_TRY(choose_mechanism());
   UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
   active_ = generation->number();
   generation->set_role(Role::active);

@@ -20,6 +20,7 @@
 
 #include "agent/base/file_lock.hpp"
 #include "agent/launch/output_bound.hpp"
+#include "agent/listen/adopt.hpp"
 #include "agent/listen/steering.hpp"
 #include "agent/service/control.hpp"
 #include "agent/service/drain.hpp"
@@ -50,6 +51,9 @@ struct SupervisorSetup {
   std::string events_folder;  // ROOT/spool: what the journal imports
   std::string cgroup_folder;  // base of the generations' cgroups; "" = none can be had
 };
+
+// What a driver wants to run: the one descriptor of its request.
+base::Result<release::ResolvedService> service_from(const Request& request);
 
 // The deployment that a driver has open here.
 struct Deployment {
@@ -90,6 +94,7 @@ class Supervisor {
   Supervisor(SupervisorSetup setup, std::unique_ptr<Loop> loop, base::FileLock lock, Holder holder,
              launch::OutputBound outputs);
   base::Status choose_mechanism();
+  void share_everything(const std::string& why);
   base::Status open_cgroups();
   base::Status listen_for_commands();
   base::Status watch_holder();
@@ -122,6 +127,7 @@ class Supervisor {
   base::Result<Answer> op_status(const Request& request);
   base::Result<Answer> op_stop(const Request& request);
   base::Result<Answer> op_restart(const Request& request);
+  base::Result<Answer> op_adopt(const Request& request);
   void driver_gone(ConnectionId connection);
   base::Status check_epoch(const Request& request) const;
 
@@ -136,6 +142,9 @@ class Supervisor {
   // what follows
   base::Result<Generation*> make_generation(release::ResolvedService run);
   base::Status start_generation(Generation& generation);
+  base::Status join_adopted(const Generation& generation,
+                            const std::vector<listen::Adopted>& listeners);
+  void adopted_ended(Generation& generation);
   base::Status check_room(const Generation* active) const;
   base::Status apply_roles(std::uint16_t weight, std::uint64_t expires_ns);
   void lease_expired();

@@ -49,9 +49,14 @@ class Service {
   Child child_;
 };
 
+base::Result<RunningListener> taken_from(pid_t pid, const ListenerSpec& spec) {
+  auto running = must(running_listeners(pid));
+  return take_running(running, spec);
+}
+
 Adopted adopt_from(const Service& service) {
   const ListenerSpec spec = service.spec();
-  return must(adopt(must(take_running(must(running_listeners(service.pid())), spec)), spec));
+  return must(adopt(must(taken_from(service.pid(), spec)), spec));
 }
 
 class AdoptTest : public SteeringTest, public ::testing::WithParamInterface<uid_t> {};
@@ -116,8 +121,7 @@ TEST(AdoptListingTest, Only_what_listens_is_found_and_each_socket_once) {
 
 TEST(AdoptListingTest, A_process_that_listens_elsewhere_is_refused_with_what_there_is) {
   const Service service(0);
-  const auto taken =
-      take_running(must(running_listeners(service.pid())), spec_for("tcp:127.0.0.1:9"));
+  const auto taken = taken_from(service.pid(), spec_for("tcp:127.0.0.1:9"));
   ASSERT_FALSE(taken);
   EXPECT_EQ(taken.error().code(), base::Code::not_found);
   EXPECT_EQ(taken.error().got(), service.report());
@@ -127,17 +131,15 @@ TEST(AdoptListingTest, A_process_that_listens_elsewhere_is_refused_with_what_the
 TEST(AdoptListingTest, A_wildcard_of_the_server_serves_a_specific_listener) {
   const Service service(0, "tcp:0.0.0.0:0");
   const std::string port = std::to_string(service.spec().address.port);
-  const auto taken =
-      take_running(must(running_listeners(service.pid())), spec_for("tcp:127.0.0.1:" + port));
-  EXPECT_EQ(must(take_running(must(running_listeners(service.pid())), service.spec())).address,
-            service.spec().address);
+  const auto taken = taken_from(service.pid(), spec_for("tcp:127.0.0.1:" + port));
+  EXPECT_EQ(must(taken_from(service.pid(), service.spec())).address, service.spec().address);
   ASSERT_TRUE(taken);
   EXPECT_EQ(taken->address, service.spec().address);
 }
 
 TEST(AdoptListingTest, Several_sockets_at_one_address_are_named_with_what_to_do) {
   const Service service(0, "tcp:127.0.0.1:0", 0, 3, true);
-  const auto taken = take_running(must(running_listeners(service.pid())), service.spec());
+  const auto taken = taken_from(service.pid(), service.spec());
   ASSERT_FALSE(taken);
   EXPECT_EQ(taken.error().got(), "3");
   EXPECT_NE(taken.error().hint().find("reuseport"), std::string::npos);
@@ -163,8 +165,7 @@ TEST(AdoptListingTest, A_listener_of_another_network_namespace_is_shared_and_nam
     ready(must(address_of_socket(tcp.get())).text());
   });
   const ListenerSpec spec = spec_for(process.report());
-  const Adopted adopted =
-      must(adopt(must(take_running(must(running_listeners(process.pid())), spec)), spec));
+  const Adopted adopted = must(adopt(must(taken_from(process.pid(), spec)), spec));
   EXPECT_EQ(adopted.mechanism, Mechanism::shared);
   EXPECT_NE(adopted.why_shared.find("network namespace"), std::string::npos);
 }
@@ -174,8 +175,7 @@ TEST(AdoptListingTest, A_socket_that_no_other_can_join_is_left_as_it_was) {
   const Service service(0, "tcp:127.0.0.1:0", 0, 1, false);
   const ListenerSpec spec = service.spec();
   UniqueFd other(::socket(AF_INET, SOCK_STREAM, 0));
-  RunningListener running =
-      must(take_running(must(running_listeners(service.pid())), service.spec()));
+  RunningListener running = must(taken_from(service.pid(), service.spec()));
   // our own uid is what a fresh socket has: as another one it can't join
   const Child stranger_uid([&](const auto& ready) {
     static_cast<void>(!::setresuid(65534, 65534, 65534));
@@ -188,6 +188,27 @@ TEST(AdoptListingTest, A_socket_that_no_other_can_join_is_left_as_it_was) {
   });
   EXPECT_TRUE(stranger_uid.report().starts_with("shared 0 cannot make the running socket"))
       << stranger_uid.report();
+}
+
+// Its connections keep the flags that the listener had when they came.
+TEST(AdoptListingTest, A_listener_with_connections_can_be_joined_if_it_set_reuseaddr) {
+  if (!why_not_steered().empty()) GTEST_SKIP() << why_not_steered();
+  for (const int reuseaddr : {1, 0}) {
+    const UniqueFd server(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ::setsockopt(server.get(), SOL_SOCKET, SO_REUSEADDR, &reuseaddr, sizeof reuseaddr);
+    const SocketAddress any = to_sockaddr(spec_for("tcp:127.0.0.1:0").address);
+    ASSERT_EQ(::bind(server.get(), any.get(), any.length), 0);
+    ASSERT_EQ(::listen(server.get(), 16), 0);
+    const ListenerSpec spec = spec_for(must(address_of_socket(server.get())).text());
+    const UniqueFd client = connect_to(spec.address);
+    const UniqueFd accepted(::accept(server.get(), nullptr, nullptr));
+    ASSERT_TRUE(accepted);
+    const Adopted adopted = must(adopt(must(taken_from(::getpid(), spec)), spec));
+    EXPECT_EQ(adopted.mechanism, reuseaddr == 1 ? Mechanism::steered : Mechanism::shared);
+    if (reuseaddr == 0) {
+      EXPECT_NE(adopted.why_shared.find("SO_REUSEADDR"), std::string::npos) << adopted.why_shared;
+    }
+  }
 }
 
 TEST(AdoptListingTest, A_udp_listener_can_be_joined) {
