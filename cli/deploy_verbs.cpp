@@ -103,6 +103,7 @@ struct ApplyOptions {
   bool dry_run = false;
   bool allow_downgrade = false;
   bool retry = false;
+  bool end_oldest = false;
 };
 
 base::Exit run_apply(Session& session, const ApplyOptions& options) {
@@ -110,6 +111,7 @@ base::Exit run_apply(Session& session, const ApplyOptions& options) {
   request.source = options.source;
   request.permissions = {options.app, options.allow_downgrade, options.retry};
   request.dry_run = options.dry_run;
+  request.end_oldest = options.end_oldest;
   request.wait = duration_of(options.wait);
   if (!options.sha256.empty()) {
     request.expect_sha256 = base::Digest::from_hex(options.sha256);
@@ -127,6 +129,7 @@ base::Exit run_apply(Session& session, const ApplyOptions& options) {
 
 struct RollbackOptions {
   std::string app;
+  std::string actor;
   std::string to;
   std::string wait = "0s";
   bool force = false;
@@ -139,7 +142,7 @@ base::Exit run_rollback(Session& session, const RollbackOptions& options) {
   request.force = options.force;
   request.wait = duration_of(options.wait);
   ProgressObserver observer(session);
-  const deploy::Context context = session.deploy_context(observer);
+  const deploy::Context context = session.deploy_context(observer, options.actor);
   const auto result = deploy::rollback(context, request);
   if (!result) return session.fail(result.error());
   return conclude(session, context, *result);
@@ -237,6 +240,8 @@ Run setup_apply(CLI::App& command) {
   command.add_flag("--allow-downgrade", options->allow_downgrade,
                    "accept a version below the highest committed one");
   command.add_flag("--retry", options->retry, "try a release again that was rolled back here");
+  command.add_flag("--end-oldest", options->end_oldest,
+                   "when too many old generations still drain, stop the oldest instead of waiting");
   command.add_option("--wait", options->wait, "wait for a running deployment of the same app")
       ->type_name("DURATION")
       ->capture_default_str()
@@ -254,6 +259,9 @@ Run setup_rollback(CLI::App& command) {
   command
       .add_option("--to", options->to, "a kept release (default: the good one before the current)")
       ->type_name("VERSION");
+  command.add_option("--as", options->actor, "who asks, for the log")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"supervisor"}));
   command.add_flag("--force", options->force,
                    "also past a rollback_floor, or to a release that was never committed");
   command.add_option("--wait", options->wait, "wait for a running deployment of the same app")

@@ -16,6 +16,9 @@
 #include "agent/base/files.hpp"
 #include "agent/base/identity.hpp"
 #include "agent/base/text.hpp"
+#include "agent/launch/cgroup_support.hpp"
+#include "agent/launch/guard.hpp"
+#include "agent/listen/mechanism.hpp"
 #include "agent/trust/trust.hpp"
 #include "cli/journal_access.hpp"
 #include "cli/standing.hpp"
@@ -63,6 +66,40 @@ Finding check_kernel() {
     return {"kernel", Health::broken, "Linux " + release + " without openat2(2)",
             "Linux 5.6 or newer is needed; in a container, its seccomp profile must allow openat2"};
   return {"kernel", Health::good, "Linux " + release + ", " + about.machine, ""};
+}
+
+Finding check_steering() {
+  const listen::MechanismFound found = listen::find_mechanism();
+  if (found.mechanism == listen::Mechanism::steered)
+    return {"steering", Health::good, "connections can be steered between generations", ""};
+  return {"steering", Health::limited, "connections are shared: " + found.reason,
+          "Linux 5.14 and CAP_BPF with CAP_NET_ADMIN (root) are needed; until then a handoff needs "
+          "allow_shared = true in the release: no preflight, no warm way back"};
+}
+
+Finding check_cgroups() {
+  const launch::CgroupSupport found = launch::find_cgroup_support();
+  if (found.usable)
+    return {"cgroups", Health::good,
+            "each generation gets its own below " + found.mount_folder + " (" +
+                std::string(launch::cgroup_kind_name(found.kind)) + ")",
+            ""};
+  return {"cgroups", Health::limited, found.reason,
+          "mount cgroup2, or run as root: without it the processes of a generation are found by "
+          "descent"};
+}
+
+Finding check_inject() {
+  launch::GuardOptions options;
+  options.intercept_bind = true;
+  const auto guard = launch::Guard::build(options);
+  if (!guard)
+    return {"inject", Health::limited, guard.error().line(),
+            "protocol inject needs seccomp user notification (Linux 5.14)"};
+  if (guard->wait_killable())
+    return {"inject", Health::good, "servers that know nothing of us can get our sockets", ""};
+  return {"inject", Health::limited, "signals interrupt a bind that waits (before Linux 5.19)",
+          "Go programs may ask twice; both are answered"};
 }
 
 Finding check_root(Session& session) {
@@ -313,6 +350,9 @@ void check_apps(Session& session, std::vector<Finding>& findings) {
 
 base::Exit run_doctor(Session& session) {
   std::vector<Finding> findings = {check_kernel(),
+                                   check_steering(),
+                                   check_cgroups(),
+                                   check_inject(),
                                    check_root(session),
                                    check_file_system(session),
                                    check_disk(session),

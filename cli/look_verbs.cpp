@@ -5,6 +5,7 @@
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
 #include "agent/deploy/policy.hpp"
+#include "agent/deploy/supervise.hpp"
 #include "agent/store/store.hpp"
 #include "agent/trust/trust.hpp"
 #include "cli/artifact_input.hpp"
@@ -129,6 +130,45 @@ Json node_json(const config::AppSettings& node) {
   return changes;
 }
 
+// What would really run here, next to what was signed; "" of either side is a value that is not
+// shown.
+Json service_json(Session& session, const release::Manifest& manifest,
+                  const config::AppSettings& node) {
+  const config::Layout& layout = session.layout();
+  const auto user = deploy::user_for(manifest, node, ::geteuid() == 0, base::own_identity().user,
+                                     layout.etc + "/apps.d/" + manifest.app + ".toml");
+  if (!user) return {{"refused", user.error().line()}};
+  const auto found = deploy::resolve(manifest, layout, node, *user);
+  if (!found) return {{"refused", found.error().line()}, {"hint", found.error().hint()}};
+  Json changes = Json::array();
+  for (const config::ServiceChange& change : found->changes)
+    changes.push_back(
+        {{"key", change.key}, {"by_release", change.by_release}, {"here", change.here}});
+  Json listeners = Json::array();
+  for (const release::Listener& listener : found->run.service.listeners)
+    listeners.push_back({{"name", listener.name}, {"address", listener.address}});
+  return {{"command", found->run.service.command},
+          {"user", found->run.user},
+          {"listeners", std::move(listeners)},
+          {"changes", std::move(changes)}};
+}
+
+void print_service(Session& session, const Json& service) {
+  if (service.contains("refused")) {
+    session.print("service     " + session.bad("refused here") + ": " +
+                  base::printable(service["refused"].get<std::string>()));
+    return;
+  }
+  session.print("service     " + base::printable(service["command"].dump()));
+  for (const Json& listener : service["listeners"])
+    session.print("listener    " + base::printable(listener["name"].get<std::string>()) + "  " +
+                  base::printable(listener["address"].get<std::string>()));
+  for (const Json& change : service["changes"])
+    session.print("changed     " + base::printable(change["key"].get<std::string>()) + ": " +
+                  base::printable(change["by_release"].get<std::string>()) + " -> " +
+                  base::printable(change["here"].get<std::string>()) + " on this node");
+}
+
 struct InspectOptions {
   std::string source;
   bool files = false;
@@ -215,9 +255,13 @@ Exit run_inspect(Session& session, const InspectOptions& options) {
   if (!trusted) document["why_not"] = trusted.error().line();
   const auto settings = session.settings(statement->app);
   if (settings) document["node"] = node_json(settings->app);
+  Json service;
+  if (settings && manifest->service) service = service_json(session, *manifest, settings->app);
+  if (!service.is_null()) document["service"] = service;
   if (options.files) document["files"] = entries_json(manifest->entries);
   session.document(document);
   print_manifest(session, *manifest);
+  if (!service.is_null()) print_service(session, service);
   session.print("manifest    sha256 " + statement->manifest_digest.hex());
   for (const trust::SignatureInfo& signature : envelope->signatures)
     session.print("signature   " + base::printable(trust::fingerprint(signature.key_id)));

@@ -43,12 +43,30 @@ struct AppStatus {
 void add_generations(Session& session, const std::string& app, AppStatus& status) {
   auto client = deploy::connect_supervisor(session.layout(), app);
   if (!client) return;
-  const auto answer = client->ask("status");
+  const auto answer = client->ask("status", {{"look", 1}});
   if (!answer) {
     status.lines.push_back("  " + session.bad("the supervisor: " + answer.error().line()));
     return;
   }
   status.mechanism = answer->value("mechanism", std::string("none"));
+  const auto text = [&answer](const char* name) { return answer->value(name, std::string()); };
+  status.json["service"] = {{"mechanism", status.mechanism},
+                            {"reason", text("reason")},
+                            {"supervisor_pid", answer->value("pid", 0)},
+                            {"cgroups", answer->value("cgroups", false)},
+                            {"cgroup_reason", text("cgroup_reason")},
+                            {"problem", text("problem")},
+                            {"strangers", text("strangers")}};
+  if (status.mechanism == "shared")
+    status.lines.push_back("  connections are shared, not steered: " +
+                           base::printable(text("reason")));
+  if (!text("strangers").empty())
+    status.lines.push_back("  " + session.bad("strangers at its addresses: ") +
+                           base::printable(text("strangers")));
+  const Json open = answer->value("deployment", Json(nullptr));
+  if (open.is_object() && status.json["deployment"].is_object())
+    status.json["deployment"]["weight_percent"] =
+        static_cast<double>(open.value("weight", 0)) / 100;
   for (const Json& one : answer->value("generations", Json::array())) {
     const double percent = static_cast<double>(one.value("weight", 0)) / 100;
     status.json["generations"].push_back(

@@ -145,7 +145,8 @@ const std::vector<Verb>& table() {
       {"adopt",
        "Services",
        "take over a running service that updagent did not start",
-       "The service of --pid goes on with its sockets; from now on they are updagent's too, and the "
+       "The service of --pid goes on with its sockets; from now on they are updagent's too, and "
+       "the "
        "first deployment replaces it without a gap. Where it listens says a description: --spec, a "
        "signed --release, or the committed release.\n"
        "  updagent adopt shop --pid $(cat /run/nginx.pid) --spec updagent.toml",

@@ -187,6 +187,7 @@ base::Result<DeployResult> rollback(const Context& context, const RollbackReques
   row.committed_before = links.committed.value_or("");
   if (const auto digest = store.manifest_digest(target)) row.to_digest = digest->hex();
   plan.request.wait = request.wait;
+  plan.request.end_oldest = true;  // a way back does not wait for streams to end
   plan.store.emplace(std::move(store));
   if (links.current == target && links.committed == target) {
     DeployResult result;

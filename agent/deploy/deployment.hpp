@@ -49,6 +49,7 @@ struct ApplyRequest {
   Permissions permissions;
   bool dry_run = false;
   base::Milliseconds wait{0};  // for the app's lock
+  bool end_oldest = false;     // where max_generations live: the oldest is stopped, idle or not
   std::optional<base::Digest> expect_sha256;
 };
 

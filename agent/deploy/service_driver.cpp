@@ -16,6 +16,10 @@ using base::Json;
 using base::Result;
 using base::Status;
 
+// An old generation may drain for as long as its release says (hours, where streams are long): past
+// this an operator had better decide.
+constexpr base::Milliseconds kRoomPatience{3'600'000};
+
 ServiceStatus status_from(const Json& json) {
   ServiceStatus status;
   if (!json.is_object()) return status;
@@ -74,13 +78,39 @@ Result<Json> ServiceDriver::ask(const std::string& op, Json fields, int descript
   return client_.ask(op, std::move(fields), descriptor);
 }
 
-Status ServiceDriver::start(const release::ResolvedService& run) {
+Status ServiceDriver::start(const release::ResolvedService& run, const RoomWish& room) {
   UPD_ASSIGN(const std::string text, release::resolved_service_to_json(run, Code::internal));
-  UPD_ASSIGN(const base::UniqueFd descriptor, service::text_descriptor(text));
-  UPD_ASSIGN(const Json answer, ask("start", Json::object(), descriptor.get()));
+  const base::Deadline end = base::Deadline::in(kRoomPatience);
+  Json answer;
+  for (bool first = true;; first = false) {
+    UPD_ASSIGN(const base::UniqueFd descriptor, service::text_descriptor(text));
+    UPD_ASSIGN(answer,
+               ask("start", {{"end_oldest", first && room.end_oldest ? 1 : 0}}, descriptor.get()));
+    if (!answer.value("generation", Json(nullptr)).is_null()) break;
+    const std::string why = std::to_string(answer.value("living", 0)) +
+                            " generations live, the oldest is " +
+                            answer.value("oldest", std::string("not draining")) + " with " +
+                            std::to_string(answer.value("busy", 0)) + " busy connections";
+    if (first && room.waiting) room.waiting(why);
+    UPD_TRY(wait_for_room(end, why, room.interrupt));
+  }
   candidate_ = {answer.value("generation", std::uint64_t{0}), run.version, "starting"};
   ready_ = false;
   return base::ok();
+}
+
+Status ServiceDriver::wait_for_room(const base::Deadline& end, const std::string& why,
+                                    base::Interrupt* interrupt) {
+  for (;;) {
+    if (interrupt != nullptr && interrupt->requested())
+      return Error(Code::interrupted, "stopped while old generations were draining");
+    if (end.passed())
+      return Error(Code::busy, "old generations still drain: " + why)
+          .expected("one of them to end within " + base::format_duration(kRoomPatience))
+          .hint("apply with --end-oldest, or a shorter service.drain_timeout");
+    UPD_ASSIGN(const auto news, client_.next_news(end.left(), interrupt));
+    if (news && news->value("life", std::string()) == "gone") return base::ok();
+  }
 }
 
 Status ServiceDriver::hear(const Json& news) {

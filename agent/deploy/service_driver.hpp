@@ -22,6 +22,13 @@ struct ServiceStatus {
   std::string life;
 };
 
+// What to do while old generations drain and no other may be started.
+struct RoomWish {
+  bool end_oldest = false;  // it gets its stop signal although it is not idle yet
+  base::Interrupt* interrupt = nullptr;
+  std::function<void(const std::string& why)> waiting;  // once, before the wait
+};
+
 class ServiceDriver {
  public:
   static base::Result<ServiceDriver> begin(service::Client client, const std::string& trace_id);
@@ -32,7 +39,8 @@ class ServiceDriver {
   const ServiceStatus& candidate() const { return candidate_; }
 
   // Starts the candidate; it may take its ready_timeout until wait_ready() says how that went.
-  base::Status start(const release::ResolvedService& run);
+  // While as many generations live as may, it waits until one of them is gone: `room` says how.
+  base::Status start(const release::ResolvedService& run, const RoomWish& room);
   // Code::probe_failed with the supervisor's words when it did not come up.
   base::Status wait_ready(base::Milliseconds patience, base::Interrupt* interrupt);
   base::Status mark_ready();
@@ -54,6 +62,8 @@ class ServiceDriver {
   base::Result<base::Json> ask(const std::string& op, base::Json fields = base::Json::object(),
                                int descriptor = -1);
   base::Status hear(const base::Json& news);
+  base::Status wait_for_room(const base::Deadline& end, const std::string& why,
+                             base::Interrupt* interrupt);
 
   service::Client client_;
   std::uint64_t epoch_ = 0;

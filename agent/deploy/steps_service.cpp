@@ -62,7 +62,13 @@ base::Status Engine::start_candidate(base::Interrupt* interrupt) {
   if (strategy() == Strategy::handoff && plan_.service->mechanism() != "steered" &&
       !plan_.run->service.allow_shared)
     return not_steered(plan_.service->why_shared());
-  UPD_TRY(plan_.service->start(*plan_.run));
+  RoomWish room;
+  room.end_oldest = plan_.request.end_oldest;
+  room.interrupt = interrupt;
+  room.waiting = [this](const std::string& why) {
+    observer().warning("waiting for room: " + why + " (--end-oldest stops it now)");
+  };
+  UPD_TRY(plan_.service->start(*plan_.run, room));
   base::failpoint::hit("deploy.after_start");
   if (plan_.run->service.ready == release::Ready::probe) {
     UPD_TRY(prove_candidate(*plan_.manifest, *plan_.user, interrupt));

@@ -12,6 +12,7 @@
 #include <climits>
 
 #include "agent/base/child_process.hpp"
+#include "agent/base/detached_process.hpp"
 #include "agent/base/digest.hpp"
 #include "agent/base/files.hpp"
 #include "agent/deploy/environment.hpp"
@@ -32,10 +33,14 @@ constexpr base::Milliseconds kLookForSocket{20};
 constexpr std::size_t kRootDigits =
     8;  // of the runtime folder's digest: several roots, one machine
 
-std::string own_folder() {
+std::string own_program() {
   std::array<char, PATH_MAX> path{};
   const ssize_t length = ::readlink("/proc/self/exe", path.data(), path.size() - 1);
-  const std::string whole(path.data(), length > 0 ? static_cast<std::size_t>(length) : 0);
+  return {path.data(), length > 0 ? static_cast<std::size_t>(length) : 0};
+}
+
+std::string own_folder() {
+  const std::string whole = own_program();
   return whole.substr(0, whole.find_last_of('/'));
 }
 
@@ -56,40 +61,6 @@ std::string cgroup_folder(const config::Layout& layout, const std::string& app) 
   if (runs_as_unit(layout)) return support.own_folder;
   const std::string root = base::sha256(layout.runtime).hex().substr(0, kRootDigits);
   return support.mount_folder + "/updagent-" + root + "/" + app;
-}
-
-[[noreturn]] void become(const std::vector<std::string>& command) {
-  ::setsid();
-  ::umask(022);
-  const int null_fd = ::open("/dev/null", O_RDWR);
-  for (int standard = 0; standard <= 2; ++standard) ::dup2(null_fd, standard);
-  ::close_range(3, ~0U, 0);
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
-  static_cast<void>(!::chdir("/"));
-  std::vector<char*> argv;
-  for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
-  argv.push_back(nullptr);
-  // nothing of the caller's environment: what services get is exact anyway
-  std::array<char*, 1> environment{nullptr};
-  ::execve(argv[0], argv.data(), environment.data());
-  ::_exit(127);
-}
-
-Status start_detached(const std::vector<std::string>& command) {
-  const pid_t middle = ::fork();
-  if (middle < 0) return base::system_error(errno, "cannot fork the supervisor");
-  if (middle == 0) {
-    const pid_t child = ::fork();
-    if (child == 0) become(command);
-    ::_exit(child < 0 ? 1 : 0);
-  }
-  int status = 0;
-  while (::waitpid(middle, &status, 0) < 0 && errno == EINTR) {
-  }
-  return status == 0 ? base::ok() : Status(Error(Code::io_error, "cannot fork the supervisor"));
 }
 
 Status start_unit(const std::string& app) {
@@ -165,6 +136,13 @@ Result<std::vector<std::string>> supervisor_command(const config::Layout& layout
     command.emplace_back("--cgroup");
     command.push_back(cgroup);
   }
+  std::vector<std::string> rollback = {own_program()};
+  if (layout.explicit_root) rollback.insert(rollback.end(), {"--root", layout.state});
+  rollback.insert(rollback.end(), {"rollback", app, "--as", "supervisor"});
+  for (std::string& word : rollback) {
+    command.emplace_back("--rollback-word");
+    command.push_back(std::move(word));
+  }
   if (service_fd >= 0) {
     command.emplace_back("--service-fd");
     command.push_back(std::to_string(service_fd));
@@ -179,7 +157,8 @@ Result<service::Client> ensure_supervisor(const config::Layout& layout, const st
     UPD_TRY(start_unit(app));
   } else {
     UPD_ASSIGN(const std::vector<std::string> command, supervisor_command(layout, app, -1));
-    UPD_TRY(start_detached(command));
+    // nothing of the caller's environment: what services get is exact anyway
+    UPD_TRY(base::start_detached(command, {}));
   }
   const base::Deadline end = base::Deadline::in(kSupervisorPatience);
   for (;;) {

@@ -12,7 +12,7 @@ struct EventName {
   std::string_view meaning;  // one line, the same in docs/audit.md
 };
 
-inline constexpr std::array<EventName, 41> kEventNames = {{
+inline constexpr std::array<EventName, 46> kEventNames = {{
     {"deployment.started", "a deployment began: what it wants to reach, from where, by whom"},
     {"deployment.finished", "its end: outcome and reason"},
     {"stage.started", "intent: written before the first side effect of a stage"},
@@ -43,11 +43,16 @@ inline constexpr std::array<EventName, 41> kEventNames = {{
     {"service.ready", "it serves"},
     {"service.failed", "it did not come up, hung, or ended though nobody asked"},
     {"service.restarted", "the active one was started again after it had failed"},
+    {"service.adopted", "a service that updagent did not start became its first generation"},
     {"service.crash_loop", "it fails again and again"},
+    {"service.cut", "a generation was killed with connections in use: how many"},
     {"service.stopped", "no process of a generation is left"},
     {"service.complaint", "what it did was refused or cut short, and why"},
     {"traffic.weight", "a share of new connections was given to the candidate, in 1/10,000"},
     {"traffic.promoted", "the candidate has all traffic for good"},
+    {"traffic.detached", "somebody had detached the steering program: it is attached again"},
+    {"traffic.stranger", "a socket that is not ours joined the group of a listener: whose"},
+    {"traffic.drain_ended", "a drain was cut short by --end-oldest"},
     {"traffic.drained", "an old generation has nothing under way, or its time was over"},
     {"traffic.withdrawn", "the candidate was taken back"},
     {"traffic.lease_lost", "nobody renewed the candidate's share: it is 0"},

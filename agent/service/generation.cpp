@@ -241,6 +241,24 @@ Result<launch::ServiceSpec> Generation::service_spec(const launch::FdStore* stor
   return spec;
 }
 
+// A fresh one for every start: Linux 6.18 kills whatever is cloned into a cgroup that cgroup.kill
+// was once written to (cgroup_css_set_fork() compares with the kill_seq of another cgroup).
+Status Generation::prepare_cgroup() {
+  if (cgroups_ == nullptr) return base::ok();
+  if (cgroup_) {
+    cgroup_watch_.reset();
+    UPD_ASSIGN(const bool removed, cgroup_->remove());
+    if (!removed)
+      return Error(Code::busy,
+                   "processes of generation " + std::to_string(plan_.number) + " still live");
+    cgroup_.reset();
+  }
+  UPD_ASSIGN(cgroup_, cgroups_->make(plan_.number));
+  UPD_ASSIGN(cgroup_watch_,
+             loop_.watch(cgroup_->event_fd(), EPOLLIN, [this] { on_cgroup_event(); }));
+  return base::ok();
+}
+
 Status Generation::start(const launch::FdStore* stored, int oom_score) {
   const release::ResolvedService& run = plan_.run;
   oom_score_ = oom_score;
@@ -258,17 +276,7 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
   if (run.service.watchdog.count() > 0)
     watchdog_usec_ = static_cast<std::uint64_t>(run.service.watchdog.count()) * 1000;
   UPD_TRY(prepare_folders());
-  if (cgroups_ != nullptr && !cgroup_) {
-    UPD_ASSIGN(cgroup_, cgroups_->make(plan_.number));
-    UPD_ASSIGN(cgroup_watch_,
-               loop_.watch(cgroup_->event_fd(), EPOLLIN, [this] { on_cgroup_event(); }));
-  }
-  if (cgroup_) {
-    UPD_ASSIGN(const bool populated, cgroup_->populated());
-    if (populated)
-      return Error(Code::busy,
-                   "processes of generation " + std::to_string(plan_.number) + " still live");
-  }
+  UPD_TRY(prepare_cgroup());
   set_role(role_);
   UPD_TRY(prepare_notify());
   UPD_ASSIGN(launch::ServiceSpec spec, service_spec(stored));
@@ -555,6 +563,7 @@ void Generation::stop(bool immediately) {
 }
 
 void Generation::kill_all() {
+  if (process_ && process_->alive()) events_.before_kill(*this);
   if (cgroup_) {
     if (const Status killed = cgroup_->kill(); !killed)
       events_.complaint(*this, killed.error().line());

@@ -63,7 +63,8 @@ struct GenerationEvents {
   // It did not come up, hung (watchdog), or its main process ended though nobody asked.
   std::function<void(Generation&, const base::Error&)> failed;
   std::function<void(Generation&)> gone;
-  std::function<void(Generation&)> changed;  // status text, main pid, store: worth persisting
+  std::function<void(Generation&)> changed;      // status text, main pid, store: worth persisting
+  std::function<void(Generation&)> before_kill;  // what lives now won't in a moment
   std::function<void(Generation&, const std::string&)> complaint;  // for the log
 };
 
@@ -121,6 +122,7 @@ class Generation {
   std::string run_name() const;
   base::Status prepare_folders();
   base::Status prepare_notify();
+  base::Status prepare_cgroup();
   base::Result<launch::ServiceSpec> service_spec(const launch::FdStore* stored);
   void on_start_event();
   void on_notify(launch::NotifyEvent& event);

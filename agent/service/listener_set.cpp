@@ -210,6 +210,18 @@ std::vector<std::string> ListenerSet::check() {
   return lost;
 }
 
+std::vector<listen::PortHolder> ListenerSet::strangers(const listen::InodeSet& own) const {
+  std::vector<listen::PortHolder> found;
+  for (const auto& [key, entry] : entries_) {
+    if (!entry.steered) continue;
+    auto holders = listen::holders_of(entry.spec.address);
+    if (!holders) continue;
+    for (listen::PortHolder& one : listen::strangers(std::move(*holders), own))
+      if (listen::in_group_of(one, entry.spec.address)) found.push_back(std::move(one));
+  }
+  return found;
+}
+
 std::vector<listen::Address> ListenerSet::addresses(const Generation& generation) const {
   std::vector<listen::Address> all;
   for (std::size_t i = 0; i < generation.plan().sockets.size(); ++i) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "agent/base/strict_json.hpp"
+#include "agent/listen/diag.hpp"
 #include "agent/listen/mechanism.hpp"
 #include "agent/listen/steering.hpp"
 #include "agent/release/resolved_service.hpp"
@@ -43,6 +44,10 @@ class ListenerSet {
   // The program must be there; where somebody detached it, it is attached again. Returns the
   // listeners that had lost it.
   std::vector<std::string> check();
+
+  // Sockets at our steered addresses that are not among `own` and that the kernel takes for members
+  // of our groups: when the program does not choose they get connections. A walk through /proc.
+  std::vector<listen::PortHolder> strangers(const listen::InodeSet& own) const;
 
   // The addresses, for connections_of().
   std::vector<listen::Address> addresses(const Generation& generation) const;

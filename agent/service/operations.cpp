@@ -77,6 +77,8 @@ Result<Answer> Supervisor::op_begin(const Request& request) {
     return Error(Code::busy, "a deployment of this app is under way")
         .got("trace " + deployment_->trace_id);
   if (generations_.empty()) UPD_TRY(choose_mechanism());
+  check_steering();
+  look_for_strangers();
   if (!deployment_) deployment_.emplace();
   deployment_->epoch = ++epoch_;
   deployment_->driver = request.connection;
@@ -100,12 +102,8 @@ Result<Answer> Supervisor::op_begin(const Request& request) {
 Result<Answer> Supervisor::op_start(const Request& request) {
   UPD_ASSIGN(release::ResolvedService run, service_from(request));
   if (deployment_->candidate != 0) return Error(Code::busy, "there is a candidate already");
-  const auto living = static_cast<int>(generations_.size());
-  if (living >= run.max_generations)
-    return Error(Code::busy, "old generations still drain")
-        .expected("fewer than " + std::to_string(run.max_generations))
-        .got(std::to_string(living))
-        .hint("wait for them, or end the oldest with --end-oldest");
+  if (static_cast<int>(generations_.size()) >= run.max_generations)
+    return no_room(request.number("end_oldest") == 1);
   const bool restarts = run.strategy == release::kStrategyRestart;
   Generation* before = active();
   if (restarts && before != nullptr && before->plan().adopted)
@@ -138,6 +136,25 @@ Result<Answer> Supervisor::op_start(const Request& request) {
     return std::move(started).error();
   }
   return Answer{{"generation", generation->number()}};
+}
+
+// Not an error: whoever asked is told when one of them is gone, and asks again.
+Answer Supervisor::no_room(bool end_oldest) {
+  Generation* oldest = nullptr;
+  for (const auto& [number, generation] : generations_)
+    if (oldest == nullptr && generation->role() == Role::draining) oldest = generation.get();
+  if (oldest == nullptr) return Answer{{"generation", nullptr}, {"living", generations_.size()}};
+  const std::size_t busy = busy_connections(*listeners_, *oldest);
+  const bool waits = drains_.contains(oldest->number());
+  if (end_oldest && waits) {
+    event("traffic.drain_ended", "success", oldest, {{"busy", busy}});
+    drains_.erase(oldest->number());
+    oldest->stop(false);
+  }
+  return Answer{{"generation", nullptr},
+                {"living", generations_.size()},
+                {"oldest", oldest->version()},
+                {"busy", busy}};
 }
 
 Result<Answer> Supervisor::op_ready(const Request& request) {
@@ -182,6 +199,7 @@ Result<Answer> Supervisor::op_weight(const Request& request) {
 }
 
 Result<Answer> Supervisor::op_renew(const Request&) {
+  check_steering();
   if (deployment_->lease_lost)
     return Error(Code::timed_out, "the lease of this deployment ran out: it is rolled back");
   if (deployment_->weight == 0) return Answer::object();
@@ -243,7 +261,9 @@ Result<Answer> Supervisor::op_end(const Request&) {
   return Answer::object();
 }
 
-Result<Answer> Supervisor::op_status(const Request&) {
+Result<Answer> Supervisor::op_status(const Request& request) {
+  check_steering();
+  if (request.number("look") == 1) look_for_strangers();
   Json generations = Json::array();
   for (const auto& [number, generation] : generations_) {
     const bool is_candidate = deployment_ && deployment_->candidate == number;
@@ -279,6 +299,7 @@ Result<Answer> Supervisor::op_status(const Request&) {
                 {"active", active_},
                 {"stopping", stop_wanted_},
                 {"problem", last_problem_},
+                {"strangers", strangers_},
                 {"deployment", std::move(deployment)},
                 {"generations", std::move(generations)}};
 }

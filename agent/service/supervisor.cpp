@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "agent/base/child_process.hpp"
+#include "agent/base/detached_process.hpp"
 #include "agent/base/files.hpp"
 #include "agent/launch/memory_check.hpp"
 #include "agent/launch/output.hpp"
@@ -179,10 +181,45 @@ GenerationEvents Supervisor::generation_events() {
   };
   events.gone = [this](Generation& generation) { on_gone(generation); };
   events.changed = [this](Generation& generation) { on_changed(generation); };
+  events.before_kill = [this](Generation& generation) { count_cut(generation); };
   events.complaint = [this](Generation& generation, const std::string& what) {
     event("service.complaint", "failure", &generation, {{"what", what}});
   };
   return events;
+}
+
+// Nobody wakes us when a program is detached or a socket joins: we look when somebody asks us
+// something anyway, which during a deployment is every two seconds.
+void Supervisor::check_steering() {
+  if (!listeners_ || !policy_) return;
+  for (const std::string& address : listeners_->check()) {
+    last_problem_ = "somebody detached the steering at " + address + ": it is attached again";
+    event("traffic.detached", "failure", nullptr, {{"address", address}});
+    ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
+  }
+}
+
+void Supervisor::look_for_strangers() {
+  if (!listeners_ || !policy_) return;
+  listen::InodeSet own;
+  for (const auto& [number, generation] : generations_)
+    for (const OwnSocket& socket : generation->sockets())
+      if (const auto inode = listen::inode_of(socket.fd.get())) own.add(*inode);
+  const std::vector<listen::PortHolder> found = listeners_->strangers(own);
+  const std::string text = found.empty() ? "" : listen::describe(found);
+  if (text == strangers_) return;
+  strangers_ = text;
+  if (text.empty()) return;
+  event("traffic.stranger", "failure", nullptr, {{"who", text}});
+  ::syslog(LOG_ERR, "updagent: %s: a stranger joined our listeners: %s", setup_.places.app.c_str(),
+           text.c_str());
+}
+
+// Those that a graceful stop ended itself are none: the server knew of them.
+void Supervisor::count_cut(const Generation& generation) {
+  if (!listeners_) return;
+  const std::size_t busy = busy_connections(*listeners_, generation);
+  if (busy > 0) event("service.cut", "failure", &generation, {{"connections", busy}});
 }
 
 Status Supervisor::check_room(const Generation* active) const {
@@ -277,6 +314,22 @@ void Supervisor::on_failed(Generation& generation, const Error& error) {
   retire(generation.number(), true);
 }
 
+// The driver that goes back is a process like any other: it asks us for what it needs.
+void Supervisor::crash_loop(const Generation& generation, int crashes) {
+  const bool goes_back =
+      generation.plan().run.service.on_crash_loop == release::CrashLoop::rollback && !deployment_ &&
+      !setup_.rollback_command.empty();
+  event("service.crash_loop", "failure", &generation,
+        {{"crashes", crashes}, {"rollback", goes_back}});
+  ::syslog(LOG_CRIT, "updagent: %s crashes again and again: %s", setup_.places.app.c_str(),
+           last_problem_.c_str());
+  if (!goes_back) return;
+  const Status started =
+      base::start_detached(setup_.rollback_command, {std::string("PATH=") + base::kSafePath});
+  if (!started)
+    event("supervisor.problem", "failure", &generation, {{"problem", started.error().line()}});
+}
+
 // With back-off; connections wait in its queue meanwhile.
 void Supervisor::restart_later(std::uint64_t number) {
   Crashes& crashes = crashes_[number];
@@ -288,10 +341,7 @@ void Supervisor::restart_later(std::uint64_t number) {
   for (int i = 1; i < crashes.in_a_row && wait < kLastBackoff; ++i) wait *= 2;
   wait = std::min(wait, kLastBackoff);
   if (crashes.in_a_row == kCrashLoop) {
-    Generation* generation = find(number);
-    event("service.crash_loop", "failure", generation, {{"crashes", crashes.in_a_row}});
-    ::syslog(LOG_CRIT, "updagent: %s crashes again and again: %s", setup_.places.app.c_str(),
-             last_problem_.c_str());
+    if (const Generation* generation = find(number)) crash_loop(*generation, crashes.in_a_row);
   }
   save_state();
   timers_[number] = loop_->after(wait, [this, number] {
@@ -307,6 +357,7 @@ void Supervisor::restart_later(std::uint64_t number) {
 void Supervisor::on_gone(Generation& generation) {
   const std::uint64_t number = generation.number();
   event("service.stopped", "success", &generation, Json::object());
+  tell(generation, "gone", "");
   listeners_->retire(generation);
   drop_held(generation);
   outputs_.remove(generation.output_file());

@@ -50,6 +50,8 @@ struct SupervisorSetup {
   std::string app_folder;     // ROOT/apps/APP: where the link `committed` is
   std::string events_folder;  // ROOT/spool: what the journal imports
   std::string cgroup_folder;  // base of the generations' cgroups; "" = none can be had
+  // A driver that goes back to the release before: for one that says on_crash_loop = "rollback".
+  std::vector<std::string> rollback_command;
 };
 
 // What a driver wants to run: the one descriptor of its request.
@@ -127,6 +129,7 @@ class Supervisor {
   base::Result<Answer> op_status(const Request& request);
   base::Result<Answer> op_stop(const Request& request);
   base::Result<Answer> op_restart(const Request& request);
+  Answer no_room(bool end_oldest);
   base::Result<Answer> op_adopt(const Request& request);
   void driver_gone(ConnectionId connection);
   base::Status check_epoch(const Request& request) const;
@@ -145,6 +148,9 @@ class Supervisor {
   base::Status join_adopted(const Generation& generation,
                             const std::vector<listen::Adopted>& listeners);
   void adopted_ended(Generation& generation);
+  void check_steering();
+  void look_for_strangers();
+  void count_cut(const Generation& generation);
   base::Status check_room(const Generation* active) const;
   base::Status apply_roles(std::uint16_t weight, std::uint64_t expires_ns);
   void lease_expired();
@@ -155,6 +161,7 @@ class Supervisor {
   void stop_drained(std::uint64_t number, std::size_t busy);
   void give_up_candidate(const std::string& why);
   void restart_later(std::uint64_t number);
+  void crash_loop(const Generation& generation, int crashes);
   void finish_if_done();
   void tell(const Generation& generation, std::string_view what, const std::string& problem);
   void event(std::string_view name, std::string_view status, const Generation* generation,
@@ -191,6 +198,7 @@ class Supervisor {
   std::optional<Deployment> deployment_;
   bool stop_wanted_ = false;  // `updagent stop`: nothing is to run
   std::string last_problem_;
+  std::string strangers_;  // in our groups, as they were last reported
 
   std::unique_ptr<ControlServer> control_;
   Watch holder_watch_;

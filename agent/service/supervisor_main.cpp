@@ -37,6 +37,7 @@ Result<Arguments> read_arguments(int argc, char** argv) {
     if (name == "--folder") arguments.setup.app_folder = value;
     if (name == "--events") arguments.setup.events_folder = value;
     if (name == "--cgroup") arguments.setup.cgroup_folder = value;
+    if (name == "--rollback-word") arguments.setup.rollback_command.push_back(value);
     if (name == "--service-fd")
       if (const auto fd = base::parse_u64(value)) arguments.service_fd = static_cast<int>(*fd);
   }

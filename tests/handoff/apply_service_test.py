@@ -24,6 +24,8 @@ class Case(harness.Case):
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
 
+    spec_more = ""
+
     def tearDown(self):
         self.node_.run("stop", "demo")
         harness.reap_all()
@@ -35,6 +37,7 @@ command = {json.dumps(["bin/demo-service", "--version", version, "--generation",
 ready_timeout = "20s"
 drain_timeout = "20s"
 stop_timeout = "10s"
+{self.spec_more}
 [[service.listener]]
 name = "http"
 address = "tcp:127.0.0.1:{self.port}"
@@ -130,6 +133,86 @@ class Handoff(Case):
         self.assert_exit(node.run("start", "demo"), 0)
         wait_for(lambda: [g["state"] for g in self.generations()] == ["ready"], "the service")
         self.assertIn("1.0.0", self.serving())
+
+
+class CrashLoop(Case):
+    def crashing(self, more=""):
+        # crashes under load, after it was committed
+        return self.release("2.0.0", "--crash-after", "60", more=more)
+
+    def provoke(self, release):
+        self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
+        with load.Load({"fresh": {"target": f"tcp:127.0.0.1:{self.port}", "connections": 4, "rate": 200}}) as running:
+            self.assert_exit(self.node_.apply(release), 0)
+            wait_for(lambda: self.events("service.crash_loop"), "the crash loop")
+            return running, self.events("service.crash_loop")[0]
+
+    def events(self, name):
+        return [event for event in self.node_.events("--app", "demo") if event["event"] == name]
+
+    def test_a_release_that_asks_for_it_is_rolled_back(self):
+        self.spec_more = 'on_crash_loop = "rollback"\n'
+        _, said = self.provoke(self.crashing())
+        self.assertEqual((said["detail"]["rollback"], said["status"]), (True, "failure"))
+        wait_for(lambda: self.node_.committed() == "1.0.0", "the way back")
+        wait_for(lambda: [g["version"] for g in self.generations()] == ["1.0.0"], "the old one alone")
+        self.assertIn("1.0.0", self.serving())
+        actor, = {e["actor"] for e in self.node_.events("--app", "demo") if e["event"] == "rollback.started"}
+        self.assertEqual(actor, "supervisor")
+        self.assert_log_is_whole()
+
+    def test_without_that_it_is_said_and_started_again(self):
+        _, said = self.provoke(self.crashing())
+        self.assertFalse(said["detail"]["rollback"])
+        self.assertEqual((self.node_.current(), self.node_.committed()), ("2.0.0", "2.0.0"))
+        wait_for(lambda: [g["state"] for g in self.generations()] == ["ready"], "the next start")
+
+
+class Room(Case):
+    def test_a_deployment_waits_for_room_or_ends_the_oldest(self):
+        self.node_.configure("[run]\nmax_generations = 2\n", app="demo")
+        self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
+        with socket.create_connection(("127.0.0.1", self.port)) as held:
+            held.sendall(b"GET /stream?bytes=1000000&rate=100 HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertTrue(held.recv(1))
+            self.assert_exit(self.node_.apply(self.release("2.0.0")), 0)
+            self.assertEqual(sorted(g["role"] for g in self.generations()), ["active", "draining"])
+            waiting = subprocess.Popen([harness.BINARY, "--root", self.node_.root, "apply", self.release("3.0.0")],
+                                       stderr=subprocess.PIPE, text=True)
+            line = ""
+            while "waiting for room" not in line:
+                line = waiting.stderr.readline()
+                self.assertTrue(line, "it ended without waiting")
+            self.assertIn("1.0.0 with 1 busy", line)
+            waiting.send_signal(signal.SIGINT)
+            waiting.communicate(timeout=60)
+            self.assertEqual((waiting.returncode, self.node_.current()), (1, "2.0.0"))
+            self.assert_exit(self.node_.apply(self.release("3.0.0"), "--end-oldest"), 0)
+        self.assertIn("3.0.0", self.serving())
+        ended = [e for e in self.node_.events("--app", "demo") if e["event"] == "traffic.drain_ended"]
+        self.assertEqual(ended[0]["detail"]["busy"], 1)
+        # the stream that would not end was cut by the kill, and that is counted
+        cut = [e for e in self.node_.events("--app", "demo") if e["event"] == "service.cut"]
+        self.assertEqual(cut[0]["detail"]["connections"], 1)
+
+
+class Strangers(Case):
+    def test_a_socket_that_joins_later_is_reported(self):
+        self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
+        with socket.socket() as stranger:
+            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            stranger.bind(("127.0.0.1", self.port))
+            stranger.listen(5)
+            with self.load() as running:
+                running.wait_for_answers(100)
+                running.stop().assert_nothing_failed()
+            service = self.node_.json("status", "demo")["apps"][0]["service"]
+            self.assertIn(f"pid {os.getpid()}", service["strangers"])
+            stranger.setblocking(False)
+            with self.assertRaises(BlockingIOError):
+                stranger.accept()
+        self.assertEqual(self.node_.json("status", "demo")["apps"][0]["service"]["strangers"], "")
+        self.assertTrue([e for e in self.node_.events("--app", "demo") if e["event"] == "traffic.stranger"])
 
 
 class Deaths(Case):
