@@ -18,6 +18,9 @@ class FileLock {
   static Result<std::optional<FileLock>> try_take(const std::string& path);
   // Waits up to `limit`; Code::busy (naming the holder's pid) afterwards, Code::interrupted on ^C.
   static Result<FileLock> take(const std::string& path, Milliseconds limit, Interrupt* interrupt);
+  // One that is held already: kept over execve(2) by its descriptor.
+  static FileLock kept(UniqueFd fd) { return FileLock(std::move(fd)); }
+  int fd() const { return fd_.get(); }
   FileLock(FileLock&&) noexcept = default;
   FileLock& operator=(FileLock&&) noexcept = default;
 

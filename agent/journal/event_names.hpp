@@ -12,7 +12,7 @@ struct EventName {
   std::string_view meaning;  // one line, the same in docs/audit.md
 };
 
-inline constexpr std::array<EventName, 46> kEventNames = {{
+inline constexpr std::array<EventName, 47> kEventNames = {{
     {"deployment.started", "a deployment began: what it wants to reach, from where, by whom"},
     {"deployment.finished", "its end: outcome and reason"},
     {"stage.started", "intent: written before the first side effect of a stage"},
@@ -58,6 +58,7 @@ inline constexpr std::array<EventName, 46> kEventNames = {{
     {"traffic.lease_lost", "nobody renewed the candidate's share: it is 0"},
     {"traffic.driver_gone", "the driver of a deployment ended: the candidate's share is 0"},
     {"supervisor.adopted", "a new supervisor took over what the one before had left"},
+    {"supervisor.upgraded", "the supervisor became a newer program; nothing was interrupted"},
     {"supervisor.problem", "something went wrong that stopped nothing"},
 }};
 

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "agent/base/text.hpp"
+
 namespace updagent::service {
 namespace {
 
@@ -19,6 +21,8 @@ using base::UniqueFd;
 
 // Of one connection in one turn of the loop: the others have theirs, too.
 constexpr int kMessagesPerTurn = 16;
+constexpr const char* kListenerName = "control";
+constexpr std::string_view kConnectionPrefix = "connection:";
 
 std::string text_of(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -54,16 +58,46 @@ Result<std::unique_ptr<ControlServer>> ControlServer::listen(Loop& loop, const s
   UPD_ASSIGN(UniqueFd listener, listen_at(path));
   std::unique_ptr<ControlServer> server(new ControlServer(
       loop, std::move(listener), path, std::move(on_request), std::move(on_closed)));
-  ControlServer& self = *server;
-  UPD_ASSIGN(self.watch_,
-             loop.watch(self.listener_.get(), EPOLLIN, [&self] { self.take_connection(); }));
+  UPD_TRY(server->watch_listener());
   return server;
+}
+
+Result<std::unique_ptr<ControlServer>> ControlServer::take_up(Loop& loop, const std::string& path,
+                                                              std::map<std::string, UniqueFd>& kept,
+                                                              OnRequest on_request,
+                                                              OnClosed on_closed) {
+  std::unique_ptr<ControlServer> server(new ControlServer(
+      loop, std::move(kept[kListenerName]), path, std::move(on_request), std::move(on_closed)));
+  for (auto& [name, fd] : kept) {
+    if (!name.starts_with(kConnectionPrefix)) continue;
+    const auto id = base::parse_u64(std::string_view(name).substr(kConnectionPrefix.size()));
+    if (!id || !fd) continue;
+    server->add_connection(*id, std::move(fd));
+    server->next_id_ = std::max(server->next_id_, *id + 1);
+  }
+  UPD_TRY(server->watch_listener());
+  return server;
+}
+
+std::map<std::string, int> ControlServer::descriptors() const {
+  std::map<std::string, int> all = {{kListenerName, listener_.get()}};
+  for (const auto& [id, connection] : connections_)
+    all[std::string(kConnectionPrefix) + std::to_string(id)] = connection.fd.get();
+  return all;
+}
+
+Status ControlServer::watch_listener() {
+  UPD_ASSIGN(watch_, loop_.watch(listener_.get(), EPOLLIN, [this] { take_connection(); }));
+  return base::ok();
 }
 
 void ControlServer::take_connection() {
   UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!fd || !peer_may_command(fd.get()) || connections_.size() >= kMaxConnections) return;
-  const ConnectionId id = next_id_++;
+  add_connection(next_id_++, std::move(fd));
+}
+
+void ControlServer::add_connection(ConnectionId id, UniqueFd fd) {
   auto watch = loop_.watch(fd.get(), EPOLLIN, [this, id] { serve(id); });
   if (watch) connections_.emplace(id, Connection{std::move(fd), std::move(*watch)});
 }

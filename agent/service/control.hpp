@@ -46,6 +46,11 @@ class ControlServer {
   static base::Result<std::unique_ptr<ControlServer>> listen(Loop& loop, const std::string& path,
                                                              OnRequest on_request,
                                                              OnClosed on_closed);
+  // Over execve(2): the socket that listens, and who is connected, by name; and back again.
+  static base::Result<std::unique_ptr<ControlServer>> take_up(
+      Loop& loop, const std::string& path, std::map<std::string, base::UniqueFd>& kept,
+      OnRequest on_request, OnClosed on_closed);
+  std::map<std::string, int> descriptors() const;
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
   ~ControlServer();
@@ -61,7 +66,9 @@ class ControlServer {
   };
   ControlServer(Loop& loop, base::UniqueFd listener, std::string path, OnRequest on_request,
                 OnClosed on_closed);
+  base::Status watch_listener();
   void take_connection();
+  void add_connection(ConnectionId id, base::UniqueFd fd);
   void serve(ConnectionId id);
   void close(ConnectionId id);
 

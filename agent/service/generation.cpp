@@ -154,10 +154,14 @@ launch::Membership Generation::membership() {
   return membership;
 }
 
-Status Generation::prepare_notify() {
+Status Generation::prepare_notify(base::UniqueFd inherited) {
   if (notify_) return base::ok();
-  UPD_ASSIGN(notify_,
-             launch::NotifyServer::bind(places_.notify(plan_.number), identity_.uid, membership()));
+  const std::string path = places_.notify(plan_.number);
+  if (inherited) {
+    UPD_ASSIGN(notify_, launch::NotifyServer::adopt(std::move(inherited), path, membership()));
+  } else {
+    UPD_ASSIGN(notify_, launch::NotifyServer::bind(path, identity_.uid, membership()));
+  }
   UPD_ASSIGN(notify_watch_, loop_.watch(notify_->event_fd(), EPOLLIN, [this] {
     notify_->on_event([this](launch::NotifyEvent& event) { on_notify(event); });
   }));
@@ -639,8 +643,7 @@ Json Generation::to_json() const {
           {"run", run ? *run : std::string()}};
 }
 
-Status Generation::adopt(const Json& state, launch::FdStore* stored, base::UniqueFd inject_notify,
-                         base::UniqueFd inject_journal) {
+Status Generation::adopt(const Json& state, launch::FdStore* stored, Inherited inherited) {
   const release::ResolvedService& run = plan_.run;
   if (plan_.adopted) {
     UPD_ASSIGN(launch::ProcessWatch process,
@@ -673,13 +676,13 @@ Status Generation::adopt(const Json& state, launch::FdStore* stored, base::Uniqu
     UPD_ASSIGN(store_, launch::FdStore::create(listener_names(run.service)));
   }
   UPD_TRY(watch_store());
-  UPD_TRY(prepare_notify());
+  UPD_TRY(prepare_notify(std::move(inherited.notify_socket)));
   if (!state.contains("process") || state["process"].is_null())
     return Error(Code::not_found, run_name() + " had not started");
   UPD_ASSIGN(process_, launch::ProcessWatch::adopt(identity_from(state["process"])));
   UPD_TRY(watch_process());
-  inject_notify_ = std::move(inject_notify);
-  inject_journal_ = std::move(inject_journal);
+  inject_notify_ = std::move(inherited.inject_notify);
+  inject_journal_ = std::move(inherited.inject_journal);
   if (inject_notify_) UPD_TRY(make_injector());
   arm_watchdog();
   const std::string life = state.value("life", std::string());

@@ -56,6 +56,13 @@ struct GenerationPlan {
   bool adopted = false;
 };
 
+// What a predecessor kept for us; an empty one is lost or never was.
+struct Inherited {
+  base::UniqueFd notify_socket;  // with what waits in it; else it is bound again
+  base::UniqueFd inject_notify;
+  base::UniqueFd inject_journal;
+};
+
 class Generation;
 // Called from the loop. None of them may destroy the generation it is called with.
 struct GenerationEvents {
@@ -82,8 +89,7 @@ class Generation {
   // `stored`: the FDSTORE of the generation before (may be null).
   base::Status start(const launch::FdStore* stored, int oom_score);
   // A process that a predecessor started, as the state file has it.
-  base::Status adopt(const base::Json& state, launch::FdStore* stored, base::UniqueFd inject_notify,
-                     base::UniqueFd inject_journal);
+  base::Status adopt(const base::Json& state, launch::FdStore* stored, Inherited inherited);
   // A process that updagent did not start at all (`updagent adopt`).
   base::Status take_over(launch::ProcessWatch process);
 
@@ -112,6 +118,9 @@ class Generation {
   // Of the injector, for the holder; -1 without.
   int inject_notify_fd() const { return inject_notify_.get(); }
   int inject_journal_fd() const { return inject_journal_.get(); }
+  int notify_socket_fd() const { return notify_ ? notify_->socket_fd() : -1; }
+  // Nothing is half done that execve(2) would lose.
+  bool can_be_kept() const { return !start_ && (!notify_ || notify_->idle()); }
   std::vector<pid_t> processes() const;
   const launch::GenerationCgroup* cgroup() const { return cgroup_ ? &*cgroup_ : nullptr; }
   base::Json to_json() const;
@@ -121,7 +130,7 @@ class Generation {
  private:
   std::string run_name() const;
   base::Status prepare_folders();
-  base::Status prepare_notify();
+  base::Status prepare_notify(base::UniqueFd inherited = {});
   base::Status prepare_cgroup();
   base::Result<launch::ServiceSpec> service_spec(const launch::FdStore* stored);
   void on_start_event();

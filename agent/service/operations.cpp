@@ -54,6 +54,7 @@ Result<Answer> Supervisor::answer(const Request& request) {
       {"stop", &Supervisor::op_stop, false},
   }};
   if (request.op == "restart") return op_restart(request);
+  if (request.op == "upgrade") return op_upgrade(request);
   if (request.op == "adopt") return op_adopt(request);
   for (const Known& known : kOperations) {
     if (known.name != request.op) continue;

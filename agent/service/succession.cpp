@@ -59,10 +59,17 @@ Result<Json> read_state(const std::string& path) {
 // --------------------------------------------------------------------------------------
 
 void Supervisor::save_state() {
+  const Status written = replace_file(
+      setup_.places.state(), describe_state().dump(-1, ' ', false, Json::error_handler_t::replace));
+  if (!written) ::syslog(LOG_ERR, "updagent: %s", written.error().line().c_str());
+}
+
+Json Supervisor::describe_state() const {
   Json generations = Json::array();
   for (const auto& [number, generation] : generations_)
     if (generation->life() != Life::gone) generations.push_back(generation->to_json());
-  Json state = {{"boot_id", base::boot_id()},
+  Json state = {{"state_version", kStateVersion},
+                {"boot_id", base::boot_id()},
                 {"next_number", next_number_},
                 {"active", active_},
                 {"standby", standby_},
@@ -78,9 +85,30 @@ void Supervisor::save_state() {
     state["deployment"] = {{"epoch", deployment_->epoch},
                            {"trace_id", deployment_->trace_id},
                            {"candidate", deployment_->candidate}};
-  const Status written = replace_file(setup_.places.state(),
-                                      state.dump(-1, ' ', false, Json::error_handler_t::replace));
-  if (!written) ::syslog(LOG_ERR, "updagent: %s", written.error().line().c_str());
+  return state;
+}
+
+// Under the names that the holder has them by, and what a holder never has.
+std::map<std::string, int> Supervisor::descriptors() const {
+  std::map<std::string, int> all = listeners_ ? listeners_->shared_sockets() : decltype(all)();
+  if (policy_) all[kPolicyName] = policy_->map_fd();
+  for (const auto& [number, generation] : generations_) {
+    if (generation->life() == Life::gone) continue;
+    const std::string prefix = prefix_of(number);
+    for (const OwnSocket& socket : generation->plan().sockets)
+      all[socket_name(number, socket.listener)] = socket.fd.get();
+    if (generation->inject_notify_fd() >= 0) {
+      all[prefix + "notify"] = generation->inject_notify_fd();
+      all[prefix + "journal"] = generation->inject_journal_fd();
+    }
+    if (generation->notify_socket_fd() >= 0)
+      all[prefix + "notify_socket"] = generation->notify_socket_fd();
+    if (generation->process() == nullptr) continue;
+    const auto& entries = generation->store().entries();
+    for (std::size_t i = 0; i < entries.size(); ++i)
+      all[stored_name(number, i, entries[i])] = entries[i].descriptor.get();
+  }
+  return all;
 }
 
 void Supervisor::hold(const Generation& generation) {
@@ -134,14 +162,17 @@ void Supervisor::drop_held(const Generation& generation) {
 // --- coming
 // ---------------------------------------------------------------------------------------
 
-Status Supervisor::take_over() {
-  UPD_ASSIGN(const Json state, read_state(setup_.places.state()));
+Status Supervisor::take_over(Kept& kept) {
+  Json state = std::move(kept.state);
+  if (state.is_null()) {
+    UPD_ASSIGN(state, read_state(setup_.places.state()));
+  }
   if (!state.is_object() || !state.contains("generations")) {
     if (cgroups_) static_cast<void>(cgroups_->sweep({}, kSweepPatience));
     return base::ok();
   }
-  std::map<std::string, UniqueFd> held;
-  if (holder_.was_running()) {
+  std::map<std::string, UniqueFd> held = std::move(kept.held);
+  if (held.empty() && holder_.was_running()) {
     auto all = holder_.take_all();
     if (all) held = std::move(*all);
   }
@@ -240,8 +271,11 @@ Status Supervisor::take_over_generation(const Json& state, std::map<std::string,
                                            std::move(plan), generation_events());
   Generation& generation = *made;
   generations_.emplace(number, std::move(made));
-  const Status adopted = generation.adopt(state, stored.get(), std::move(held[prefix + "notify"]),
-                                          std::move(held[prefix + "journal"]));
+  Inherited inherited;
+  inherited.notify_socket = std::move(held[prefix + "notify_socket"]);
+  inherited.inject_notify = std::move(held[prefix + "notify"]);
+  inherited.inject_journal = std::move(held[prefix + "journal"]);
+  const Status adopted = generation.adopt(state, stored.get(), std::move(inherited));
   const std::string role = state.value("role", std::string());
   generation.set_role(role == "active"     ? Role::active
                       : role == "standby"  ? Role::standby

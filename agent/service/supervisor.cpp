@@ -41,10 +41,15 @@ Supervisor::Supervisor(SupervisorSetup setup, std::unique_ptr<Loop> loop, base::
 
 Supervisor::~Supervisor() = default;
 
-Result<std::unique_ptr<Supervisor>> Supervisor::create(const SupervisorSetup& setup) {
+Result<std::unique_ptr<Supervisor>> Supervisor::create(const SupervisorSetup& setup, Kept kept) {
   UPD_TRY(base::make_directories(setup.places.runtime, 0755));
   UPD_TRY(base::make_directories(setup.places.own(), kOwnMode));
-  UPD_ASSIGN(auto lock, base::FileLock::try_take(setup.places.lock()));
+  std::optional<base::FileLock> lock;
+  if (kept.lock) {
+    lock = base::FileLock::kept(std::move(kept.lock));
+  } else {
+    UPD_ASSIGN(lock, base::FileLock::try_take(setup.places.lock()));
+  }
   if (!lock)
     return Error(Code::busy, "another supervisor of '" + setup.places.app + "' is running");
   raise_descriptor_limit();  // the holder inherits it
@@ -54,12 +59,12 @@ Result<std::unique_ptr<Supervisor>> Supervisor::create(const SupervisorSetup& se
   std::unique_ptr<Supervisor> made(new Supervisor(setup, std::move(loop), std::move(*lock),
                                                   std::move(holder), std::move(outputs)));
   UPD_TRY(made->open_cgroups());
-  UPD_TRY(made->take_over());
+  UPD_TRY(made->take_over(kept));
   UPD_TRY(made->watch_holder());
   UPD_ASSIGN(made->outputs_watch_,
              made->loop_->watch(made->outputs_.event_fd(), EPOLLIN,
                                 [&self = *made] { self.outputs_.on_event(); }));
-  UPD_TRY(made->listen_for_commands());
+  UPD_TRY(made->listen_for_commands(kept));
   return made;
 }
 
@@ -108,11 +113,19 @@ Status Supervisor::watch_holder() {
   return base::ok();
 }
 
-Status Supervisor::listen_for_commands() {
-  UPD_ASSIGN(control_, ControlServer::listen(
-                           *loop_, setup_.places.control(),
-                           [this](const Request& request) { return answer(request); },
-                           [this](ConnectionId connection) { driver_gone(connection); }));
+Status Supervisor::listen_for_commands(Kept& kept) {
+  const auto on_request = [this](const Request& request) { return answer(request); };
+  const auto on_closed = [this](ConnectionId connection) { driver_gone(connection); };
+  const std::string path = setup_.places.control();
+  if (kept.control.empty()) {
+    UPD_ASSIGN(control_, ControlServer::listen(*loop_, path, on_request, on_closed));
+    return base::ok();
+  }
+  UPD_ASSIGN(control_, ControlServer::take_up(*loop_, path, kept.control, on_request, on_closed));
+  if (deployment_ && control_->is_open(kept.driver)) {
+    deployment_->driver = kept.driver;
+    deployment_->orphan_timer.reset();
+  }
   return base::ok();
 }
 

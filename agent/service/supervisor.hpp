@@ -9,6 +9,7 @@
 //   drain.hpp        when nothing is under way any more
 //   control.hpp      what drivers and operators may ask, and the answers
 //   holder.hpp, state_file.hpp, succession.cpp   how a successor finds everything again
+//   upgrade.hpp      becoming a newer program
 //   loop.hpp, messages.hpp, event_spool.hpp      the ground
 #pragma once
 
@@ -29,6 +30,7 @@
 #include "agent/service/listener_set.hpp"
 #include "agent/service/listening_check.hpp"
 #include "agent/service/loop.hpp"
+#include "agent/service/upgrade.hpp"
 
 namespace updagent::service {
 
@@ -52,6 +54,7 @@ struct SupervisorSetup {
   std::string cgroup_folder;  // base of the generations' cgroups; "" = none can be had
   // A driver that goes back to the release before: for one that says on_crash_loop = "rollback".
   std::vector<std::string> rollback_command;
+  std::vector<std::string> words;  // this program's own, for its upgrade
 };
 
 // What a driver wants to run: the one descriptor of its request.
@@ -79,7 +82,8 @@ class Supervisor {
  public:
   // Takes over what a predecessor left, then listens at the control socket. Code::busy when another
   // supervisor of this app lives.
-  static base::Result<std::unique_ptr<Supervisor>> create(const SupervisorSetup& setup);
+  // `kept`: of ourselves before an execve(2) (upgrade.hpp); else empty.
+  static base::Result<std::unique_ptr<Supervisor>> create(const SupervisorSetup& setup, Kept kept);
   ~Supervisor();
 
   // Starts this release as the active one when nothing runs (the committed one, after a boot).
@@ -98,17 +102,19 @@ class Supervisor {
   base::Status choose_mechanism();
   void share_everything(const std::string& why);
   base::Status open_cgroups();
-  base::Status listen_for_commands();
+  base::Status listen_for_commands(Kept& kept);
   base::Status watch_holder();
 
   // succession.cpp
-  base::Status take_over();
+  base::Status take_over(Kept& kept);
   base::Status take_over_generation(const base::Json& state,
                                     std::map<std::string, base::UniqueFd>& held);
   base::Result<std::vector<OwnSocket>> sockets_of(const base::Json& state,
                                                   std::map<std::string, base::UniqueFd>& held);
   void restore_roles(const base::Json& state);
   void save_state();
+  base::Json describe_state() const;
+  std::map<std::string, int> descriptors() const;
   void hold(const Generation& generation);
   void hold_stored(const Generation& generation);
   void hold_everything();
@@ -130,9 +136,13 @@ class Supervisor {
   base::Result<Answer> op_stop(const Request& request);
   base::Result<Answer> op_restart(const Request& request);
   Answer no_room(bool end_oldest);
+  base::Result<Answer> op_upgrade(const Request& request);
   base::Result<Answer> op_adopt(const Request& request);
   void driver_gone(ConnectionId connection);
   base::Status check_epoch(const Request& request) const;
+
+  // upgrade.cpp
+  void become(const std::string& program);
 
   // what generations say
   GenerationEvents generation_events();
@@ -203,7 +213,8 @@ class Supervisor {
   std::unique_ptr<ControlServer> control_;
   Watch holder_watch_;
   Watch outputs_watch_;
-  Watch sweep_;  // generations that are gone, outside of their own callbacks
+  Watch upgrade_;  // after the answer is on its way
+  Watch sweep_;    // generations that are gone, outside of their own callbacks
 };
 
 }  // namespace updagent::service

@@ -22,16 +22,26 @@ using base::Exit;
 using base::Result;
 using base::Status;
 
+constexpr std::string_view kCheckState = "--check-state";
+
 struct Arguments {
   SupervisorSetup setup;
+  int kept_fd = -1;     // of ourselves before an upgrade
   int service_fd = -1;  // of the release to start when nothing runs; -1: none
 };
 
 Result<Arguments> read_arguments(int argc, char** argv) {
   Arguments arguments;
+  arguments.setup.words = {argv[0]};
   for (int i = 1; i + 1 < argc; i += 2) {
     const std::string_view name = argv[i];
     const std::string value = argv[i + 1];
+    if (name == "--kept-fd") {
+      if (const auto fd = base::parse_u64(value)) arguments.kept_fd = static_cast<int>(*fd);
+      continue;
+    }
+    if (name != "--service-fd")
+      arguments.setup.words.insert(arguments.setup.words.end(), {std::string(name), value});
     if (name == "--app") arguments.setup.places.app = value;
     if (name == "--runtime") arguments.setup.places.runtime = value;
     if (name == "--folder") arguments.setup.app_folder = value;
@@ -48,7 +58,12 @@ Result<Arguments> read_arguments(int argc, char** argv) {
 }
 
 Status supervise(const Arguments& arguments) {
-  UPD_ASSIGN(const std::unique_ptr<Supervisor> supervisor, Supervisor::create(arguments.setup));
+  Kept kept;
+  if (arguments.kept_fd >= 0) {
+    UPD_ASSIGN(kept, take_kept(arguments.kept_fd));
+  }
+  UPD_ASSIGN(const std::unique_ptr<Supervisor> supervisor,
+             Supervisor::create(arguments.setup, std::move(kept)));
   if (arguments.service_fd >= 0) {
     const base::UniqueFd fd(arguments.service_fd);
     UPD_ASSIGN(const std::string text,
@@ -64,6 +79,11 @@ int run(int argc, char** argv) {
   ::openlog("updagent-supervisor", LOG_PID, LOG_DAEMON);
   for (const int number : {SIGHUP, SIGPIPE}) ::signal(number, SIG_IGN);
   ::umask(022);
+  if (argc == 3 && argv[1] == kCheckState) {
+    const Status understood = check_state(argv[2]);
+    if (!understood) std::fprintf(stderr, "%s\n", understood.error().line().c_str());
+    return static_cast<int>(understood ? Exit::done : understood.error().exit());
+  }
   const auto arguments = read_arguments(argc, argv);
   const Status ended = arguments ? supervise(*arguments) : Status(arguments.error());
   if (ended) return static_cast<int>(Exit::done);

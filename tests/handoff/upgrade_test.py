@@ -1,0 +1,118 @@
+"""The supervisor becomes another program while it supervises: under load, with a driver connected, in every phase."""
+
+import os
+import pathlib
+import shutil
+import signal
+import unittest
+
+import supervisor
+from supervisor_test import BINARY, Case
+
+
+class Upgrade(Case):
+    def setUp(self):
+        super().setUp()
+        self.programs = 0
+
+    def newer(self):
+        """The same program at another path: what a package upgrade leaves."""
+        self.programs += 1
+        path = self.root / f"updagent-supervisor-{self.programs}"
+        shutil.copy2(BINARY, path)
+        return path
+
+    def upgrade(self, program=None):
+        program = program or self.newer()
+        control = self.supervisor.connect()
+        pid = control.ask("upgrade", program=str(program))["pid"]
+        supervisor.wait_for(lambda: os.readlink(f"/proc/{pid}/exe") == str(program), "the new program")
+        control.ask("status")  # the connection is still there
+        control.close()
+        return pid
+
+    def test_in_every_phase_of_a_handoff_under_load(self):
+        pid = self.supervisor.process.pid
+        self.handoff(self.service("1.0.0"))
+        with self.load() as running:
+            running.wait_for_answers(50)
+            self.upgrade()
+            control = self.begin()
+            self.upgrade()
+            number, news = self.candidate(control, self.service("2.0.0"))
+            self.assertEqual(news["life"], "ready", news)
+            self.upgrade()
+            control.ask("weight", epoch=control.epoch, weight=10_000)
+            running.wait_for_answers(50, generation="2.0.0")
+            self.assertEqual(self.upgrade(), pid)
+            control.ask("renew", epoch=control.epoch)
+            self.assertEqual(self.supervisor.status()["deployment"]["driven"], True)
+            control.ask("commit", epoch=control.epoch)
+            self.upgrade()  # the old one drains
+            control.ask("end", epoch=control.epoch)
+            running.wait_for_answers(50, generation="2.0.0")
+            self.only(number)
+            self.handoff(self.service("3.0.0"))
+            running.wait_for_answers(50, generation="3.0.0")
+            running.stop().assert_nothing_failed()
+
+    def test_a_driver_that_dies_after_it_is_noticed(self):
+        first = self.handoff(self.service("1.0.0"))
+        control = self.begin()
+        self.candidate(control, self.service("2.0.0"))
+        control.ask("weight", epoch=control.epoch, weight=10_000)
+        self.upgrade()
+        control.close()
+        supervisor.wait_for(lambda: not self.supervisor.status()["deployment"]["driven"], "the end of the connection")
+        self.assertEqual(self.generations()[first]["weight"], 10_000)
+
+    def test_what_a_service_says_meanwhile_is_heard(self):
+        number = self.handoff(self.service("1.0.0"))
+        service_pid = self.generations()[number]["pid"]
+        os.kill(self.supervisor.process.pid, signal.SIGSTOP)
+        os.kill(service_pid, signal.SIGKILL)  # it is dead before the new program looks
+        os.kill(self.supervisor.process.pid, signal.SIGCONT)
+        supervisor.wait_for(lambda: self.generations()[number]["pid"] != service_pid
+                            and self.generations()[number]["state"] == "ready", "the restart")
+        self.upgrade()
+        self.assertEqual(self.generations()[number]["state"], "ready")
+        os.kill(self.generations()[number]["pid"], signal.SIGKILL)  # still our child: it is reaped and started again
+        supervisor.wait_for(lambda: self.generations()[number]["starts"] == 3
+                            and self.generations()[number]["state"] == "ready", "the next restart")
+
+    def test_a_program_that_can_not_take_over_is_refused(self):
+        number = self.handoff(self.service("1.0.0"))
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        broken = self.root / "broken"
+        broken.write_text("#!/bin/sh\necho I am too old >&2\nexit 3\n")
+        broken.chmod(0o755)
+        for program, said in (("/nonexistent/program", "nonexistent"), (str(broken), "I am too old"), ("relative", "absolute")):
+            with self.assertRaisesRegex(supervisor.Refused, said):
+                control.ask("upgrade", program=program)
+        text = self.root / "text"  # passes the check, and can't be executed when it counts
+        text.write_text("#!/bin/sh\nrm -f $0\nexit 0\n")
+        text.chmod(0o755)
+        control.ask("upgrade", program=str(text))
+        self.assertEqual(self.generations()[number]["state"], "ready")
+        self.assertEqual(os.readlink(f"/proc/{self.supervisor.process.pid}/exe"), BINARY)
+        self.handoff(self.service("2.0.0"))
+        text = "".join(path.read_text() for path in pathlib.Path(self.root / "spool").iterdir())
+        self.assertIn("cannot become", text)
+
+    def test_descriptors_do_not_pile_up(self):
+        self.handoff(self.service("1.0.0"))
+        self.upgrade()
+        descriptors = lambda: len(os.listdir(f"/proc/{self.supervisor.process.pid}/fd"))
+        before = descriptors()
+        program = self.newer()
+        for _ in range(10):
+            control = self.supervisor.connect()
+            control.ask("upgrade", program=str(program))
+            control.ask("status")
+            control.close()
+        supervisor.wait_for(lambda: descriptors() == before, "as many descriptors as before")
+
+
+if __name__ == "__main__":
+    unittest.main()
