@@ -12,6 +12,7 @@
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
 #include "agent/service/supervisor.hpp"
+#include "agent/service/tell_systemd.hpp"
 
 namespace updagent::service {
 namespace {
@@ -25,6 +26,7 @@ using base::Status;
 struct Arguments {
   SupervisorSetup setup;
   int service_fd = -1;  // of the release to start when nothing runs; -1: none
+  bool end = false;     // what is taken over is ended
 };
 
 Result<Arguments> read_arguments(int argc, char** argv) {
@@ -38,6 +40,7 @@ Result<Arguments> read_arguments(int argc, char** argv) {
     if (name == "--events") arguments.setup.events_folder = value;
     if (name == "--cgroup") arguments.setup.cgroup_folder = value;
     if (name == "--rollback-word") arguments.setup.rollback_command.push_back(value);
+    if (name == "--end") arguments.end = value == "1";
     if (name == "--service-fd")
       if (const auto fd = base::parse_u64(value)) arguments.service_fd = static_cast<int>(*fd);
   }
@@ -57,6 +60,8 @@ Status supervise(const Arguments& arguments) {
                release::resolved_service_from_json(text, Code::config_invalid));
     UPD_TRY(supervisor->start_committed(std::move(run)));
   }
+  if (arguments.end) supervisor->end_all();
+  tell_systemd("READY=1");
   return supervisor->run();
 }
 
