@@ -2,6 +2,7 @@
 #include <memory>
 #include <sstream>
 
+#include "agent/base/file_lock.hpp"
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
 #include "agent/deploy/node.hpp"
@@ -107,6 +108,9 @@ base::Result<Json> adopt(Session& session, const AdoptOptions& options) {
   UPD_ASSIGN(const std::string text, service_text(session, options));
   UPD_TRY(deploy::prepare_root(session.layout()));
   UPD_TRY(store::AppStore::open(session.layout().app(options.app), options.app, true));
+  // no deployment meanwhile; and a unit comes up, though nothing was ever committed
+  UPD_ASSIGN(const auto lock, base::FileLock::take(session.layout().driver_lock(options.app),
+                                                   base::Milliseconds(0), nullptr));
   UPD_ASSIGN(service::Client client, deploy::ensure_supervisor(session.layout(), options.app));
   UPD_ASSIGN(const base::UniqueFd service, service::text_descriptor(text));
   UPD_ASSIGN(const base::Json answer, client.ask("adopt", {{"pid", options.pid}}, service.get()));

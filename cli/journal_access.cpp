@@ -1,9 +1,7 @@
 #include "cli/journal_access.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
-
 #include "agent/base/files.hpp"
+#include "agent/deploy/driver_lock.hpp"
 
 namespace updagent::cli {
 
@@ -79,11 +77,7 @@ base::Result<std::int64_t> parse_time(const std::string& text) {
 }
 
 bool driver_runs(const Session& session, const std::string& app) {
-  const auto fd = base::open_path(session.layout().driver_lock(app), O_RDONLY);
-  if (!fd) return false;
-  // a shared lock conflicts with the driver's and leaves nothing behind
-  if (::flock(fd->get(), LOCK_SH | LOCK_NB) == 0) return false;
-  return errno == EWOULDBLOCK;
+  return deploy::is_driven(session.layout(), app);
 }
 
 }  // namespace updagent::cli

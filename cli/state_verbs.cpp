@@ -7,7 +7,9 @@
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
 #include "agent/deploy/node.hpp"
+#include "agent/deploy/order.hpp"
 #include "agent/deploy/supervise.hpp"
+#include "agent/deploy/unit.hpp"
 #include "agent/store/store.hpp"
 #include "cli/journal_access.hpp"
 #include "cli/standing.hpp"
@@ -42,6 +44,9 @@ struct AppStatus {
 // What the supervisor says; without one nothing runs.
 void add_generations(Session& session, const std::string& app, AppStatus& status) {
   auto client = deploy::connect_supervisor(session.layout(), app);
+  if (!client && deploy::has_living_generations(session.layout(), app))
+    status.lines.push_back("  " + session.bad("no supervisor runs, what it had started serves on") +
+                           "\n  -> updagent start " + app);
   if (!client) return;
   const auto answer = client->ask("status", {{"look", 1}});
   if (!answer) {
@@ -86,6 +91,38 @@ void add_generations(Session& session, const std::string& app, AppStatus& status
   }
 }
 
+// What a boot does with the service; the unit's own state is asked, whoever changed it.
+void add_boot(Session& session, const Standing& standing, AppStatus& status) {
+  const std::string& app = standing.app;
+  const bool stopped = standing.row && standing.row->stopped;
+  if (stopped) {
+    const std::string since = base::format_rfc3339(standing.row->stopped_us);
+    status.json["stopped"] = {{"by", standing.row->stopped_by}, {"since", since}};
+    status.lines.push_back("  stopped by " + base::printable(standing.row->stopped_by) + " since " +
+                           since + "; a boot leaves it so: updagent start " + app);
+  }
+  if (status.json["strategy"] == "files") return;
+  if (!deploy::runs_as_unit(session.layout())) {
+    status.lines.push_back(
+        session.dim("  boot: nothing starts it" +
+                    std::string(base::exists("/run/systemd/system") ? " of a root of its own"
+                                                                    : ": there is no systemd") +
+                    "; have your init run updagent supervise " + app));
+    return;
+  }
+  const auto state = deploy::unit_file_state(app);
+  const std::string unit = deploy::unit_name(app);
+  if (state && *state == "enabled") {
+    status.json["boot"] = stopped ? "stopped" : unit;
+    if (!stopped) status.lines.push_back(session.dim("  boot: " + unit + " starts it"));
+    return;
+  }
+  status.lines.push_back("  " +
+                         session.bad("boot: nothing starts it: " +
+                                     (state ? unit + " is " + *state : state.error().line())));
+  status.lines.push_back("  -> systemctl enable " + std::string(deploy::kRecoverUnit) + " " + unit);
+}
+
 AppStatus status_of(Session& session, journal::Journal* journal, const store::AppStore& store) {
   const Standing standing = standing_of(session, journal, store);
   const std::string& current = standing.current;
@@ -102,6 +139,8 @@ AppStatus status_of(Session& session, journal::Journal* journal, const store::Ap
                  {"held", held},
                  {"deployment", nullptr},
                  {"generations", Json::array()},
+                 {"stopped", nullptr},
+                 {"boot", "none"},
                  {"needs_person", standing.needs_person()}};
   std::string line =
       session.bold(standing.app) + "  " + (current.empty() ? "no release is current" : current);
@@ -118,6 +157,7 @@ AppStatus status_of(Session& session, journal::Journal* journal, const store::Ap
     status.lines.push_back("  deploying " + standing.open->to_version + ", stage " +
                            standing.open->state + ", trace " + standing.open->trace_id);
   add_generations(session, standing.app, status);
+  add_boot(session, standing, status);
   if (const std::string problem = standing.problem(); !problem.empty()) {
     status.lines.push_back("  " + session.bad(problem));
     status.lines.push_back("  -> " + standing.way_out());
@@ -252,6 +292,23 @@ base::Status remove_one(journal::Journal& journal, store::AppStore& store,
   return record_removal(journal, store.name(), version);
 }
 
+// No supervisor is left (one may be idle), no boot starts one, and nobody wants it stopped any
+// more.
+base::Status forget_service(Session& session, journal::Journal& journal, const std::string& app) {
+  if (auto client = deploy::connect_supervisor(session.layout(), app); client)
+    if (const auto stopped = client->ask("stop"); !stopped)
+      session.warning("the supervisor: " + stopped.error().line() + ", ignoring");
+  if (deploy::runs_as_unit(session.layout()))
+    if (const base::Status disabled = deploy::disable_unit(app); !disabled)
+      session.warning(disabled.error().line() + ", ignoring");
+  UPD_ASSIGN(auto row, journal.app(app));
+  if (!row || !row->stopped) return base::ok();
+  row->stopped = false;
+  row->stopped_by.clear();
+  row->stopped_us = 0;
+  return journal.wish_stopped(node_event("app.started", app, {{"removed", true}}), *row);
+}
+
 base::Status remove_app(Session& session, journal::Journal& journal, store::AppStore& store,
                         bool data) {
   UPD_ASSIGN(const auto versions, store.versions());
@@ -269,6 +326,7 @@ base::Status remove_app(Session& session, journal::Journal& journal, store::AppS
   }
   const journal::EventDraft event = node_event("app.removed", store.name(), {{"data", data}});
   UPD_TRY(journal.record(std::span(&event, 1)));
+  UPD_TRY(forget_service(session, journal, store.name()));
   for (const std::string folder : {"releases", "incoming", "cache"})
     UPD_TRY(base::remove_tree(store.directory_fd(), folder));
   if (!data) {

@@ -70,6 +70,46 @@ std::vector<Bar> collect(const std::vector<journal::Event>& events) {
   return bars;
 }
 
+// The supervisor's events come into the log later than they were: their place is by time.
+bool is_supervisors(const journal::Event& event) {
+  return event.stage.empty() && event.actor == "supervisor";
+}
+
+std::string supervisor_note(const journal::Event& event) {
+  std::string note = event.event;
+  if (!event.to_version.empty()) note += "  " + event.to_version;
+  for (const char* key : {"generation", "weight", "busy", "connections"})
+    if (const auto found = event.detail.find(key);
+        found != event.detail.end() && found->is_number_integer())
+      note += "  " + std::string(key) + " " + std::to_string(found->get<std::int64_t>());
+  for (const char* key : {"reason", "problem", "what", "who"})
+    if (const std::string text = text_of(event.detail, key); !text.empty()) note += "  " + text;
+  return note;
+}
+
+// Those that came after the last stage (an old generation drains on) are left over.
+std::vector<const journal::Event*> place_supervisors(const std::vector<journal::Event>& events,
+                                                     std::vector<Bar>& bars) {
+  std::vector<const journal::Event*> of_it;
+  for (const journal::Event& event : events)
+    if (is_supervisors(event)) of_it.push_back(&event);
+  std::stable_sort(of_it.begin(), of_it.end(),
+                   [](const auto* a, const auto* b) { return a->timestamp_us < b->timestamp_us; });
+  std::vector<const journal::Event*> after;
+  for (const journal::Event* event : of_it) {
+    const auto next = std::find_if(bars.begin(), bars.end(), [&](const Bar& bar) {
+      return bar.begin_us > event->timestamp_us;
+    });
+    const bool ended = next == bars.end() && !bars.empty() &&
+                       event->timestamp_us > bars.back().begin_us + bars.back().duration_us;
+    if (ended || next == bars.begin())
+      after.push_back(event);
+    else
+      std::prev(next)->notes.push_back(supervisor_note(*event));
+  }
+  return after;
+}
+
 std::string draw(const Bar& bar, std::int64_t start_us, std::int64_t whole_us) {
   const std::int64_t offset = (bar.begin_us - start_us) * kTimelineWidth / whole_us;
   const std::int64_t length =
@@ -103,7 +143,8 @@ std::vector<std::string> draw_timeline(const Session& session,
   lines.push_back(
       "began " + base::format_rfc3339(first.timestamp_us) + " by " + base::printable(first.actor) +
       (row != nullptr && !row->source.empty() ? ", from " + base::printable(row->source) : ""));
-  const std::vector<Bar> bars = collect(events);
+  std::vector<Bar> bars = collect(events);
+  const std::vector<const journal::Event*> after = place_supervisors(events, bars);
   std::int64_t end_us = first.timestamp_us + 1;
   for (const Bar& bar : bars) end_us = std::max(end_us, bar.begin_us + bar.duration_us);
   const std::int64_t start_us = bars.empty() ? first.timestamp_us : bars.front().begin_us;
@@ -133,6 +174,9 @@ std::vector<std::string> draw_timeline(const Session& session,
     if (const std::string message = text_of(event.detail, "message"); !message.empty())
       lines.push_back("  " + base::printable(message));
   }
+  for (const journal::Event* event : after)
+    lines.push_back("  +" + base::human_duration(event->timestamp_us - start_us) + "  " +
+                    base::printable(supervisor_note(*event)));
   return lines;
 }
 

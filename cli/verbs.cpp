@@ -123,23 +123,30 @@ const std::vector<Verb>& table() {
       {"start",
        "Services",
        "start the committed release's service",
-       "Where no supervisor of the app runs, one is started; where the service runs, this is "
-       "restart.",
-       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found},
+       "It is no longer to be stopped. Its tree is looked at first; where the service runs, "
+       "nothing "
+       "happens.",
+       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found,
+        Exit::damaged},
        false,
        &setup_start},
       {"stop",
        "Services",
-       "stop the service of an app, gracefully",
-       "Waits until its last process is gone; the supervisor ends with it.",
-       {Exit::done, Exit::failed, Exit::usage, Exit::busy, Exit::not_found},
+       "stop the service of an app, gracefully, and let it stay stopped",
+       "Waits until its last process is gone; the supervisor ends with it. A boot leaves it "
+       "stopped "
+       "until start, or until a deployment to it is committed.",
+       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found},
        false,
        &setup_stop},
       {"restart",
        "Services",
        "start the service anew, with the node's present configuration",
-       "A new generation of the same release takes over, no connection is refused.",
-       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found},
+       "A new generation of the same release takes over, no connection is refused. What was "
+       "stopped "
+       "is started.",
+       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found,
+        Exit::damaged},
        false,
        &setup_restart},
       {"adopt",
@@ -157,8 +164,10 @@ const std::vector<Verb>& table() {
       {"supervise",
        "Services",
        "become the supervisor of an app (what units run)",
-       "Starts the committed release and stays.",
-       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found},
+       "Starts the committed release, if its tree is what was signed and it is not to be stopped, "
+       "and stays. Where systemd is init only its unit runs this.",
+       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found,
+        Exit::damaged},
        false,
        &setup_supervise},
       {"releases",

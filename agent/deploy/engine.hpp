@@ -71,6 +71,11 @@ class Engine {
   void find_service();
   base::Status serve_requested(const std::string& target);
 
+  // steps_boot.cpp
+  void settle_boot();
+  bool had_service_before() const;
+  void take_off_stop_wish();
+
   // steps_end.cpp
   base::Status abandon();
   base::Status roll_back();
@@ -80,6 +85,7 @@ class Engine {
   std::string way_back() const;
   base::Status rollback_failed(base::Error error);
   base::Status prove_previous(const std::string& version);
+  bool was_stopped_from_outside(const release::Manifest& manifest) const;
   void run_post_rollback(const std::string& version);
   void mark_candidate_failed();
   base::Status cleanup();

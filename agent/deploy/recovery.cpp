@@ -182,6 +182,7 @@ DeployResult Engine::run_recovery() {
     if (plan_.manifest)
       if (auto user = user_of(*plan_.manifest)) plan_.user = std::move(*user);
     commit_service();
+    settle_boot();
     const base::Status recorded = record_commit();
     if (!recorded) observer().warning(recorded.error().line());
   }

@@ -7,6 +7,7 @@
 #include "agent/base/failpoints.hpp"
 #include "agent/base/files.hpp"
 #include "agent/deploy/engine.hpp"
+#include "agent/deploy/order.hpp"
 
 namespace updagent::deploy {
 
@@ -81,6 +82,7 @@ base::Status Engine::roll_back() {
   if (!committed) return rollback_failed(committed.error());
   base::failpoint::hit("deploy.after_rollback_committed_link");
   commit_service();
+  settle_boot();
   plan_.reason = "requested";
   return record_commit();
 }
@@ -166,10 +168,23 @@ base::Status Engine::prove_previous(const std::string& version) {
     recorder_.event("probe.passed", "skipped", {{"reason", "not probed during boot"}});
     return base::ok();
   }
+  if (was_stopped_from_outside(*manifest)) {
+    recorder_.event("probe.passed", "skipped", {{"reason", "the service was stopped meanwhile"}});
+    return base::ok();
+  }
   const base::Status proved = prove_and_watch(*manifest, *user, base::Milliseconds(0), nullptr);
   if (proved) return proved;
   return rollback_failed(
       Error(Code::probe_failed, "after the way back to " + version + ": " + proved.error().line()));
+}
+
+// By init, which does not ask the driver: nothing of it is left that could be proved, and it starts
+// what the links name when it is told to.
+bool Engine::was_stopped_from_outside(const release::Manifest& manifest) const {
+  if (strategy_from_name(manifest.strategy).value_or(Strategy::files) == Strategy::files)
+    return false;
+  const std::string& app = recorder_.row().app;
+  return !connect_supervisor(context_.layout, app) && !has_living_generations(context_.layout, app);
 }
 
 base::Status Engine::cleanup() {

@@ -143,6 +143,7 @@ base::Status Engine::commit() {
   base::failpoint::hit("deploy.after_commit_link");
   commit_service();
   base::failpoint::hit("deploy.after_commit_service");
+  settle_boot();
   stage_summary_ = version + " is committed";
   return record_commit();
 }

@@ -2,21 +2,20 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
+#include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <climits>
 
-#include "agent/base/child_process.hpp"
 #include "agent/base/detached_process.hpp"
 #include "agent/base/digest.hpp"
-#include "agent/base/files.hpp"
-#include "agent/deploy/environment.hpp"
-#include "agent/deploy/policy.hpp"
+#include "agent/base/unique_fd.hpp"
+#include "agent/deploy/unit.hpp"
+#include "agent/launch/cgroup.hpp"
 #include "agent/launch/cgroup_support.hpp"
 #include "agent/service/places.hpp"
 
@@ -63,24 +62,46 @@ std::string cgroup_folder(const config::Layout& layout, const std::string& app) 
   return support.mount_folder + "/updagent-" + root + "/" + app;
 }
 
-Status start_unit(const std::string& app) {
-  base::ChildSpec spec;
-  spec.argv = {"systemctl", "start", "updagent@" + app + ".service"};
-  spec.environment = {std::string("PATH=") + base::kSafePath};
-  spec.working_directory = "/";
-  spec.time_limit = kSupervisorPatience;
-  UPD_ASSIGN(const base::ChildResult ran, base::run_child(spec, nullptr));
-  if (ran.success()) return base::ok();
-  return Error(Code::io_error, "systemd did not start updagent@" + app + ".service")
-      .got(ran.describe(spec.time_limit))
-      .hint("systemctl status updagent@" + app + ".service");
+// A hard limit is raised with CAP_SYS_RESOURCE only; without it the soft one goes as far as it may.
+void take_limit(__rlimit_resource which, rlimit wanted) {
+  if (::setrlimit(which, &wanted) == 0) return;
+  rlimit own{};
+  if (::getrlimit(which, &own) != 0) return;
+  own.rlim_cur = std::min(wanted.rlim_cur, own.rlim_max);
+  ::setrlimit(which, &own);
+}
+
+// What init has, which is what a boot would give; the caller may be a build job with little.
+void take_limits_of_init() {
+  constexpr pid_t kInit = 1;
+  for (int resource = 0; resource < static_cast<int>(RLIM_NLIMITS); ++resource) {
+    rlimit limit{};
+    const auto which = static_cast<__rlimit_resource>(resource);
+    if (::prlimit(kInit, which, nullptr, &limit) == 0) take_limit(which, limit);
+  }
+  ::setpriority(PRIO_PROCESS, 0, 0);
+  cpu_set_t processors;
+  CPU_ZERO(&processors);
+  if (::sched_getaffinity(kInit, sizeof processors, &processors) == 0)
+    ::sched_setaffinity(0, sizeof processors, &processors);
+  const base::UniqueFd score(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
+  if (score) static_cast<void>(!::write(score.get(), "0", 1));
+}
+
+// A session or a job that ends with all that is in its cgroup must not take the services with it.
+void leave_cgroup(const std::string& cgroup) {
+  if (cgroup.empty()) return;
+  if (auto tree = launch::CgroupTree::open(cgroup); tree)
+    static_cast<void>(tree->move_in_supervisor());
+}
+
+// Each of these is a convenience that an unprivileged caller may not get.
+void forget_caller(const std::string& cgroup) {
+  take_limits_of_init();
+  leave_cgroup(cgroup);
 }
 
 }  // namespace
-
-bool runs_as_unit(const config::Layout& layout) {
-  return !layout.explicit_root && base::exists("/run/systemd/system");
-}
 
 Result<config::ServiceResolution> resolve(const release::Manifest& manifest,
                                           const config::Layout& layout,
@@ -105,21 +126,6 @@ Result<config::ServiceResolution> resolve(const release::Manifest& manifest,
   known.user = user;
   return config::resolve_service(*manifest.service, manifest.environment, std::move(known),
                                  settings);
-}
-
-Result<std::string> committed_service(const config::Layout& layout, const std::string& app) {
-  UPD_ASSIGN(store::AppStore store, store::AppStore::open(layout.app(app), app, false));
-  UPD_ASSIGN(const store::Links links, store.links());
-  if (!links.committed)
-    return Error(Code::not_found, "no release of '" + app + "' was ever committed here");
-  UPD_ASSIGN(const release::Manifest manifest, store.description(*links.committed));
-  UPD_ASSIGN(const config::Settings settings, config::load(layout, std::nullopt, app));
-  UPD_ASSIGN(const std::string user,
-             user_for(manifest, settings.app, ::geteuid() == 0, base::own_identity().user,
-                      layout.etc + "/apps.d/" + app + ".toml"));
-  UPD_ASSIGN(const config::ServiceResolution found, resolve(manifest, layout, settings.app, user));
-  UPD_TRY(prepare_place(store, layout, *links.committed, user));
-  return release::resolved_service_to_json(found.run, Code::config_invalid);
 }
 
 Result<service::Client> connect_supervisor(const config::Layout& layout, const std::string& app) {
@@ -157,8 +163,9 @@ Result<service::Client> ensure_supervisor(const config::Layout& layout, const st
     UPD_TRY(start_unit(app));
   } else {
     UPD_ASSIGN(const std::vector<std::string> command, supervisor_command(layout, app, -1));
+    const std::string cgroup = cgroup_folder(layout, app);
     // nothing of the caller's environment: what services get is exact anyway
-    UPD_TRY(base::start_detached(command, {}));
+    UPD_TRY(base::start_detached(command, {}, [&cgroup] { forget_caller(cgroup); }));
   }
   const base::Deadline end = base::Deadline::in(kSupervisorPatience);
   for (;;) {

@@ -13,11 +13,8 @@
 
 namespace updagent::deploy {
 
-// From fork to a control socket that answers: milliseconds; a systemd unit takes its turn.
+// From fork to a control socket that answers: milliseconds.
 inline constexpr base::Milliseconds kSupervisorPatience{20'000};
-
-// Where systemd is PID 1 supervisors run as its units only, and only for the node's own root.
-bool runs_as_unit(const config::Layout& layout);
 
 // What of a release's service will really run here. `user` as decided for all its commands ("" =
 // ours). Code::privilege for what the node does not grant.
@@ -25,9 +22,6 @@ base::Result<config::ServiceResolution> resolve(const release::Manifest& manifes
                                                 const config::Layout& layout,
                                                 const config::AppSettings& settings,
                                                 const std::string& user);
-
-// The committed release's service as it would run now, as JSON. Code::not_found without one.
-base::Result<std::string> committed_service(const config::Layout& layout, const std::string& app);
 
 // Code::not_found when none runs.
 base::Result<service::Client> connect_supervisor(const config::Layout& layout,

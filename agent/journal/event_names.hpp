@@ -12,7 +12,7 @@ struct EventName {
   std::string_view meaning;  // one line, the same in docs/audit.md
 };
 
-inline constexpr std::array<EventName, 47> kEventNames = {{
+inline constexpr std::array<EventName, 50> kEventNames = {{
     {"deployment.started", "a deployment began: what it wants to reach, from where, by whom"},
     {"deployment.finished", "its end: outcome and reason"},
     {"stage.started", "intent: written before the first side effect of a stage"},
@@ -60,6 +60,9 @@ inline constexpr std::array<EventName, 47> kEventNames = {{
     {"supervisor.adopted", "a new supervisor took over what the one before had left"},
     {"supervisor.upgraded", "the supervisor became a newer program; nothing was interrupted"},
     {"supervisor.problem", "something went wrong that stopped nothing"},
+    {"app.stopped", "an operator wants it stopped, also after a boot"},
+    {"app.started", "that wish was taken off, by an operator or by a commit"},
+    {"boot.changed", "what a boot starts was changed: its unit was enabled or disabled, or not"},
 }};
 
 // What the journal itself writes: the actor of these events is kJournalActor.

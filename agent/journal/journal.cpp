@@ -132,6 +132,14 @@ Status Journal::hold(const EventDraft& event, const AppRow& row) {
   return impl_->commit(std::move(transaction));
 }
 
+Status Journal::wish_stopped(const EventDraft& event, const AppRow& row) {
+  UPD_ASSIGN(Transaction transaction, impl_->begin_write());
+  UPD_ASSIGN(ChainWriter chain, ChainWriter::start(impl_->database, impl_->node_name));
+  UPD_TRY(chain.append(event));
+  UPD_TRY(store_stop_wish(impl_->database, row));
+  return impl_->commit(std::move(transaction));
+}
+
 Result<HeadProof> Journal::head() {
   return newest_event(impl_->database);
 }

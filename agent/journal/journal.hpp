@@ -82,6 +82,10 @@ struct AppRow {
   bool held = false;
   std::string held_by;
   std::int64_t held_us = 0;
+  // The same for wish_stopped(): it is to stay stopped, also after a boot.
+  bool stopped = false;
+  std::string stopped_by;
+  std::int64_t stopped_us = 0;
 };
 
 struct LogFilter {
@@ -124,6 +128,8 @@ class Journal {
 
   // An operator's hold, or its end (`by` and `since_us` are stored as they are given).
   base::Status hold(const EventDraft& event, const AppRow& row);
+  // That an app is to stay stopped, or that it is not any more.
+  base::Status wish_stopped(const EventDraft& event, const AppRow& row);
 
   // A row that waits in the spool because it could not be imported counts: it is the newer truth.
   base::Result<std::optional<DeploymentRow>> open_deployment(const std::string& app);

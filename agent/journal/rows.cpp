@@ -22,9 +22,9 @@ ReleaseState release_state_of(std::string_view name) {
   return ReleaseState::failed;
 }
 
-// The columns that store_hold() writes.
-bool is_of_hold(std::string_view table, std::string_view name) {
-  return table == "apps" && name.starts_with("held");
+// The columns that store_hold() and store_stop_wish() write.
+bool is_of_operator(std::string_view table, std::string_view name) {
+  return table == "apps" && (name.starts_with("held") || name.starts_with("stopped"));
 }
 
 // INSERT ... ON CONFLICT (key) DO UPDATE SET every other column
@@ -35,7 +35,7 @@ std::string upsert_sql(std::string_view table, std::string_view key) {
   const Row row;
   each_field(row, [&](std::string_view name, const auto&) {
     places += "?, ";
-    if (is_of_hold(table, name)) return;
+    if (is_of_operator(table, name)) return;
     updates.append(name).append(" = excluded.").append(name).append(", ");
   });
   return "INSERT INTO " + std::string(table) + " (" + column_list<Row>() +
@@ -162,6 +162,19 @@ Status store_hold(Database& database, const AppRow& row) {
   bind_field(statement, 2, row.held);
   bind_field(statement, 3, row.held_by);
   bind_field(statement, 4, row.held_us);
+  return statement.run();
+}
+
+Status store_stop_wish(Database& database, const AppRow& row) {
+  UPD_ASSIGN(Statement statement,
+             database.prepare(
+                 "INSERT INTO apps (app, stopped, stopped_by, stopped_us) VALUES (?, ?, ?, ?) "
+                 "ON CONFLICT (app) DO UPDATE SET stopped = excluded.stopped, "
+                 "stopped_by = excluded.stopped_by, stopped_us = excluded.stopped_us"));
+  bind_field(statement, 1, row.app);
+  bind_field(statement, 2, row.stopped);
+  bind_field(statement, 3, row.stopped_by);
+  bind_field(statement, 4, row.stopped_us);
   return statement.run();
 }
 

@@ -76,6 +76,9 @@ void each_field(IsRow<AppRow> auto& row, Visit&& visit) {
   visit("held", row.held);
   visit("held_by", row.held_by);
   visit("held_us", row.held_us);
+  visit("stopped", row.stopped);
+  visit("stopped_by", row.stopped_by);
+  visit("stopped_us", row.stopped_us);
 }
 
 // What is stored together; any part may be absent.
@@ -152,9 +155,10 @@ Json row_to_json(const Row& row) {
   return object;
 }
 
-// Columns that came with 0002: a spool that an older version wrote is whole without them.
+// Columns that came with 0002 and 0003: a spool that an older version wrote is whole without them.
 inline bool may_be_missing(std::string_view name) {
-  return name == "committed_before" || name == "allows_downgrade";
+  return name == "committed_before" || name == "allows_downgrade" || name == "stopped" ||
+         name == "stopped_by" || name == "stopped_us";
 }
 
 template <class Row>
@@ -177,5 +181,7 @@ struct Written {
 base::Status store_rows(Database& database, const Rows& rows, const Written& written);
 // The held columns of apps, and nothing else.
 base::Status store_hold(Database& database, const AppRow& row);
+// The stopped columns of apps, and nothing else.
+base::Status store_stop_wish(Database& database, const AppRow& row);
 
 }  // namespace updagent::journal

@@ -6,6 +6,7 @@
 
 #include "agent/base/files.hpp"
 #include "agent/service/supervisor.hpp"
+#include "agent/service/tell_systemd.hpp"
 
 namespace updagent::service {
 namespace {
@@ -16,6 +17,8 @@ using base::Json;
 using base::Result;
 using base::Status;
 
+// Killing all of a generation and clearing up after it, once its own time is over.
+constexpr base::Milliseconds kEndMargin{10'000};
 constexpr std::uint64_t kProbeLeaseNs = 60ULL * 1'000'000'000;  // longer than any probe may take
 
 std::uint64_t lease_end_ns() {
@@ -305,9 +308,21 @@ Result<Answer> Supervisor::op_status(const Request& request) {
                 {"generations", std::move(generations)}};
 }
 
-Result<Answer> Supervisor::op_stop(const Request&) {
-  if (deployment_ && deployment_->driver != 0 && control_->is_open(deployment_->driver))
+Result<Answer> Supervisor::op_stop(const Request& request) {
+  // init does not ask: the driver sees its connection end
+  if (!request.fields.value("by_init", false) && deployment_ && deployment_->driver != 0 &&
+      control_->is_open(deployment_->driver))
     return Error(Code::busy, "a deployment of this app is under way");
+  base::Milliseconds patience = kEndMargin;
+  for (const auto& [number, generation] : generations_)
+    patience = std::max(patience, generation->plan().run.max_stop_timeout + kEndMargin);
+  tell_systemd("STOPPING=1\nEXTEND_TIMEOUT_USEC=" + std::to_string(patience.count() * 1000));
+  const std::size_t count = generations_.size();
+  end_all();
+  return Answer{{"generations", count}, {"patience_ms", patience.count()}};
+}
+
+void Supervisor::end_all() {
   stop_wanted_ = true;
   deployment_.reset();
   for (const auto& [number, generation] : generations_) {
@@ -318,7 +333,6 @@ Result<Answer> Supervisor::op_stop(const Request&) {
   save_state();
   if (generations_.empty())
     sweep_ = loop_->after(base::Milliseconds(0), [this] { finish_if_done(); });
-  return Answer{{"generations", generations_.size()}};
 }
 
 // The same release again, with whatever the node's configuration says now.
@@ -329,6 +343,7 @@ Result<Answer> Supervisor::op_restart(const Request& request) {
     UPD_TRY(start_committed(std::move(run)));
     return Answer{{"generation", active_}};
   }
+  if (request.fields.value("running_is_fine", false)) return Answer{{"generation", active_}};
   UPD_TRY(check_room(active()));
   UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
   deployment_.emplace();

@@ -22,7 +22,6 @@ using base::Result;
 using base::Status;
 using base::UniqueFd;
 
-constexpr std::size_t kMaxStateBytes = 128UL * 1024 * 1024;  // 16 services of 4 MiB, escaped
 constexpr base::Milliseconds kSweepPatience{2'000};
 constexpr const char* kPolicyName = "policy";
 
@@ -41,16 +40,6 @@ std::string stored_name(std::uint64_t generation, std::size_t index,
   number.insert(0, 4 - std::min<std::size_t>(4, number.size()), '0');
   return prefix_of(generation) + "store:" + number + ":" + (entry.watched ? "1:" : "0:") +
          entry.name;
-}
-
-Result<Json> read_state(const std::string& path) {
-  if (!base::exists(path)) return Json();
-  UPD_ASSIGN(const std::string text, base::read_file(path, kMaxStateBytes));
-  // our own file of this boot: floats and depth are no question here
-  Json state = Json::parse(text, nullptr, false);
-  if (!state.is_object()) return Error(Code::damaged, "'" + path + "' can't be understood");
-  if (state.value("boot_id", std::string()) != base::boot_id()) return Json();
-  return state;
 }
 
 }  // namespace

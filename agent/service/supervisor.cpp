@@ -549,7 +549,8 @@ void Supervisor::start_waiting_candidate() {
 }
 
 Status Supervisor::start_committed(release::ResolvedService run) {
-  if (active_ != 0 || !generations_.empty()) return base::ok();
+  if (!generations_.empty()) return base::ok();
+  stop_wanted_ = false;  // of a predecessor that died when all had ended
   UPD_TRY(choose_mechanism());
   UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
   active_ = generation->number();

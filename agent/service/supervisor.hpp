@@ -88,6 +88,8 @@ class Supervisor {
 
   // Starts this release as the active one when nothing runs (the committed one, after a boot).
   base::Status start_committed(release::ResolvedService run);
+  // Ends what it took over, and then itself: the app is to be stopped.
+  void end_all();
   // Until it is told to stop, or nothing is left to supervise.
   base::Status run();
 

@@ -12,6 +12,7 @@
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
 #include "agent/service/supervisor.hpp"
+#include "agent/service/tell_systemd.hpp"
 
 namespace updagent::service {
 namespace {
@@ -28,6 +29,7 @@ struct Arguments {
   SupervisorSetup setup;
   int kept_fd = -1;     // of ourselves before an upgrade
   int service_fd = -1;  // of the release to start when nothing runs; -1: none
+  bool end = false;     // what is taken over is ended
 };
 
 Result<Arguments> read_arguments(int argc, char** argv) {
@@ -40,7 +42,8 @@ Result<Arguments> read_arguments(int argc, char** argv) {
       if (const auto fd = base::parse_u64(value)) arguments.kept_fd = static_cast<int>(*fd);
       continue;
     }
-    if (name != "--service-fd")
+    // what was to be done once
+    if (name != "--service-fd" && name != "--end")
       arguments.setup.words.insert(arguments.setup.words.end(), {std::string(name), value});
     if (name == "--app") arguments.setup.places.app = value;
     if (name == "--runtime") arguments.setup.places.runtime = value;
@@ -48,6 +51,7 @@ Result<Arguments> read_arguments(int argc, char** argv) {
     if (name == "--events") arguments.setup.events_folder = value;
     if (name == "--cgroup") arguments.setup.cgroup_folder = value;
     if (name == "--rollback-word") arguments.setup.rollback_command.push_back(value);
+    if (name == "--end") arguments.end = value == "1";
     if (name == "--service-fd")
       if (const auto fd = base::parse_u64(value)) arguments.service_fd = static_cast<int>(*fd);
   }
@@ -72,6 +76,8 @@ Status supervise(const Arguments& arguments) {
                release::resolved_service_from_json(text, Code::config_invalid));
     UPD_TRY(supervisor->start_committed(std::move(run)));
   }
+  if (arguments.end) supervisor->end_all();
+  tell_systemd("READY=1");
   return supervisor->run();
 }
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <limits>
 
 #include "agent/base/child_process.hpp"
@@ -160,7 +161,9 @@ void Supervisor::become(const std::string& program) {
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
-  char* environment[] = {nullptr};
+  const char* socket = std::getenv("NOTIFY_SOCKET");
+  std::string notify = socket != nullptr ? std::string("NOTIFY_SOCKET=") + socket : "";
+  char* environment[] = {notify.empty() ? nullptr : notify.data(), nullptr};
   keepsake.set_inherited(true);
   ::execve(argv[0], argv.data(), environment);
   const int failed = errno;

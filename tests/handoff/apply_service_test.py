@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import unittest
 
 import harness
 import load
-from supervisor import wait_for
+from supervisor import Control, wait_for
 
 DEMO = os.environ["UPDAGENT_DEMO_SERVICE"]
 ENV = {"ASAN_OPTIONS": "detect_leaks=0"}
@@ -135,6 +136,21 @@ class Handoff(Case):
         self.assertIn("1.0.0", self.serving())
 
 
+class Upgrade(Case):
+    def test_the_supervisor_becomes_the_installed_program(self):
+        self.assertEqual(self.node_.run("supervise", "demo", "--upgrade").code, 6)
+        self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
+        before = self.node_.json("status", "demo")["apps"][0]["service"]["supervisor_pid"]
+        with self.load() as running:
+            running.wait_for_answers(50)
+            done = self.assert_exit(self.node_.run("--json", "supervise", "demo", "--upgrade"), 0).json
+            self.assertEqual(done["pid"], before)
+            self.assert_exit(self.node_.apply(self.release("2.0.0")), 0)
+            running.wait_for_answers(50, generation="2.0.0")
+            running.stop().assert_nothing_failed()
+        self.assertTrue([e for e in self.node_.events("--app", "demo") if e["event"] == "supervisor.upgraded"])
+
+
 class CrashLoop(Case):
     def crashing(self, more=""):
         # crashes under load, after it was committed
@@ -213,6 +229,96 @@ class Strangers(Case):
                 stranger.accept()
         self.assertEqual(self.node_.json("status", "demo")["apps"][0]["service"]["strangers"], "")
         self.assertTrue([e for e in self.node_.events("--app", "demo") if e["event"] == "traffic.stranger"])
+
+
+class Wishes(Case):
+    """Without systemd: whoever starts a supervisor after a boot runs `updagent supervise`."""
+
+    def stopped(self):
+        return self.node_.json("status", "demo")["apps"][0]["stopped"]
+
+    def supervisor_pid(self):
+        control = Control(self.node_.root / "run/demo.sock")
+        try:
+            return control.ask("status")["pid"]
+        finally:
+            control.close()
+
+    def refused(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) != 0
+
+    def test_a_stopped_app_is_started_by_start_or_a_commit_alone(self):
+        node = self.node_
+        self.assert_exit(node.apply(self.release("1.0.0")), 0)
+        self.assertIsNone(self.stopped())
+        self.assertIn("boot: nothing starts it", node.run("status").out)
+        self.assert_exit(node.run("stop", "demo"), 0)
+        since = self.stopped()
+        self.assertIn("uid=", since["by"])
+        self.assert_exit(node.run("stop", "demo"), 0)
+        self.assertEqual(self.stopped(), since)
+        self.assert_exit(node.run("supervise", "demo"), 0)  # what a boot does; else it would stay
+        self.assertTrue(self.refused())
+        self.assert_exit(node.apply(self.release("2.0.0", "--crash-at-start", "3")), 1)
+        self.assertTrue(self.refused())
+        self.assertEqual(self.stopped(), since)
+        self.assert_exit(node.apply(self.release("3.0.0")), 0)
+        self.assertIsNone(self.stopped())
+        self.assertIn("3.0.0", self.serving())
+        self.assert_exit(node.run("stop", "demo"), 0)
+        self.assert_exit(node.run("start", "demo"), 0)
+        self.assertIsNone(self.stopped())
+        self.assertEqual([event["event"] for event in node.events() if event["event"].startswith("app.")],
+                         ["app.stopped", "app.started"] * 2)
+        self.assert_log_is_whole()
+
+    def test_stop_ends_what_a_dead_supervisor_left(self):
+        node = self.node_
+        self.assert_exit(node.apply(self.release("1.0.0")), 0)
+        os.kill(self.supervisor_pid(), signal.SIGKILL)
+        self.assertIn("1.0.0", self.serving())
+        self.assertIn("no supervisor runs", node.run("status").out)
+        self.assert_exit(node.run("stop", "demo"), 0)
+        self.assertTrue(self.refused())
+
+    def test_stop_stops_though_it_can_not_be_recorded(self):
+        node = self.node_
+        self.assert_exit(node.apply(self.release("1.0.0")), 0)
+        database = node.root / "updagent.db"
+        database.rename(node.root / "kept.db")
+        database.mkdir()
+        failed = node.run("stop", "demo")
+        database.rmdir()
+        (node.root / "kept.db").rename(database)
+        self.assertNotEqual(failed.code, 0)
+        self.assertIn("a boot starts it again", failed.err)
+        self.assertTrue(self.refused())
+
+    def test_a_damaged_tree_is_not_started(self):
+        node = self.node_
+        self.assert_exit(node.apply(self.release("1.0.0")), 0)
+        self.assert_exit(node.run("stop", "demo"), 0)
+        program = node.root / "apps/demo/releases/1.0.0/bin/demo-service"
+        program.write_bytes(program.read_bytes() + b"x")
+        self.assertIn("not what was signed", self.assert_exit(node.run("start", "demo"), 9).err)
+        self.assertTrue(self.refused())
+        self.assertIsNotNone(self.stopped())
+
+    def test_a_supervisor_has_nothing_of_the_session_that_started_it(self):
+        node = self.node_
+        artifact = self.release("1.0.0")
+        init = [resource.prlimit(1, which) for which in (resource.RLIMIT_FSIZE, resource.RLIMIT_MSGQUEUE)]
+        subprocess.run(["prlimit", f"--fsize={10**9}:", "--msgqueue=4096:", "nice", "-n", "7", "taskset", "-c", "0", os.environ["UPDAGENT_BINARY"],
+                        "--root", node.root, "apply", artifact], check=True, capture_output=True, env=os.environ | ENV)
+        pid = self.supervisor_pid()
+        self.assertEqual([resource.prlimit(pid, which) for which in (resource.RLIMIT_FSIZE, resource.RLIMIT_MSGQUEUE)], init)
+        self.assertEqual(os.getpriority(os.PRIO_PROCESS, pid), 0)
+        self.assertEqual(os.sched_getaffinity(pid), os.sched_getaffinity(1))
+        self.assertEqual(os.getsid(pid), pid)
+        mounts = pathlib.Path("/proc/self/mounts").read_text().splitlines()
+        if any(line.split()[2] == "cgroup2" for line in mounts) and os.geteuid() == 0:
+            self.assertIn("/demo/supervisor\n", pathlib.Path(f"/proc/{pid}/cgroup").read_text())
 
 
 class Deaths(Case):

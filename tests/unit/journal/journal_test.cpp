@@ -31,6 +31,43 @@ TEST(Journal, A_new_one_is_private_marked_as_ours_and_empty) {
   EXPECT_TRUE(journal.take_warnings().empty());
 }
 
+TEST(Journal, A_wish_to_be_stopped_stays_until_it_is_taken_off_whoever_else_writes_the_row) {
+  const TempDirectory root;
+  AppRow row;
+  row.app = "shop";
+  row.stopped = true;
+  row.stopped_by = "uid=0 login=kai";
+  row.stopped_us = kBaseTimeUs;
+  {
+    Journal journal = open_journal(root.path());
+    must(journal.wish_stopped(sample_event(), row));
+    AppRow commit;
+    commit.app = "shop";
+    commit.high_water = "1.4.2";
+    must(journal.record({}, nullptr, nullptr, &commit));
+    AppRow held;
+    held.app = "shop";
+    held.held = true;
+    must(journal.hold(sample_event(1), held));
+  }
+  Journal journal = open_journal(root.path());
+  auto found = must(journal.app("shop"));
+  ASSERT_TRUE(found);
+  EXPECT_TRUE(found->stopped);
+  EXPECT_EQ(found->stopped_by, "uid=0 login=kai");
+  EXPECT_EQ(found->stopped_us, kBaseTimeUs);
+  EXPECT_EQ(found->high_water, "1.4.2");
+  EXPECT_TRUE(found->held);
+  AppRow off;
+  off.app = "shop";
+  must(journal.wish_stopped(sample_event(2), off));
+  found = must(journal.app("shop"));
+  EXPECT_FALSE(found->stopped);
+  EXPECT_EQ(found->stopped_by, "");
+  EXPECT_TRUE(found->held);
+  EXPECT_EQ(all_events(journal).size(), 3U);
+}
+
 TEST(Journal, Events_come_back_as_they_were_recorded) {
   const TempDirectory root;
   Journal journal = open_journal(root.path());
@@ -85,7 +122,7 @@ TEST(Journal, Rows_are_stored_beside_the_events_and_come_back) {
   Journal journal = open_journal(root.path());
   const DeploymentRow row = sample_deployment(kTrace);
   const ReleaseRow release = sample_release("1.4.2", ReleaseState::good);
-  const AppRow app{"shop", "1.4.2", "1.4.1", true, "kai", kBaseTimeUs};
+  const AppRow app{"shop", "1.4.2", "1.4.1", true, "kai", kBaseTimeUs, false, "", 0};
   must(journal.record(std::vector{sample_event()}, &row, &release, &app));
 
   const auto found = must(journal.open_deployment("shop"));

@@ -33,7 +33,7 @@ TEST(Spool, What_waits_joins_the_chain_marked_late_when_the_journal_is_opened_ne
   }
   const DeploymentRow closed = sample_deployment(kTrace, "rolled_back");
   const ReleaseRow release = sample_release("1.4.2", ReleaseState::failed);
-  const AppRow app{"shop", "1.4.1", "", false, "", 0};
+  const AppRow app{"shop", "1.4.1", "", false, "", 0, false, "", 0};
   spool_event(root.path(), 5, &closed, &release, &app);
   spool_event(root.path(), 6);
   struct stat about{};
@@ -68,12 +68,12 @@ TEST(Spool, Rows_that_waited_never_replace_newer_ones) {
   const TempDirectory root;
   const DeploymentRow open = sample_deployment(kTrace);
   const ReleaseRow staged = sample_release("1.4.2", ReleaseState::staged);
-  const AppRow before{"shop", "1.4.1", "", false, "", 0};
+  const AppRow before{"shop", "1.4.1", "", false, "", 0, false, "", 0};
   Journal driver = open_journal(root.path());
   spool_event(root.path(), 1, &open, &staged, &before);
   const DeploymentRow closed = sample_deployment(kTrace, "committed");
   const ReleaseRow good = sample_release("1.4.2", ReleaseState::good);
-  const AppRow after{"shop", "1.4.2", "1.4.1", false, "", 0};
+  const AppRow after{"shop", "1.4.2", "1.4.1", false, "", 0, false, "", 0};
   must(driver.record({}, &closed, &good, &after));
 
   Journal next = open_journal(root.path());
@@ -211,7 +211,7 @@ TEST(Spool, Its_format_gives_back_every_field) {
   const EventDraft event = sample_event(3);
   const DeploymentRow deployment = sample_deployment(kTrace, "rolled_back");
   const ReleaseRow release = sample_release("1.4.2", ReleaseState::good);
-  const AppRow app{"shop", "1.4.2", "1.4.1", true, "kai", 7};
+  const AppRow app{"shop", "1.4.2", "1.4.1", true, "kai", 7, false, "", 0};
   const std::string text =
       spool_lines({"node-1", 9}, std::vector{event}, {&deployment, &release, &app});
   const SpoolContent content = parse_spool(text);

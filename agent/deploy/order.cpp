@@ -1,0 +1,137 @@
+#include "agent/deploy/order.hpp"
+
+#include <unistd.h>
+
+#include "agent/base/clock.hpp"
+#include "agent/base/identity.hpp"
+#include "agent/deploy/driver_lock.hpp"
+#include "agent/deploy/environment.hpp"
+#include "agent/deploy/policy.hpp"
+#include "agent/deploy/supervise.hpp"
+#include "agent/journal/journal.hpp"
+#include "agent/service/places.hpp"
+#include "agent/service/state_file.hpp"
+#include "agent/store/store.hpp"
+#include "agent/trust/trust.hpp"
+
+namespace updagent::deploy {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Result;
+using base::Status;
+
+// A reader of the journal hardly ever waits; a boot must not.
+constexpr base::Milliseconds kBriefly{2'000};
+
+Error damaged(const std::string& app, const std::string& version, const std::string& problem) {
+  return Error(Code::damaged, "the committed release " + version + " of '" + app +
+                                  "' is not what was signed: " + problem + "; it is not started")
+      .hint("apply a good release, or updagent rollback " + app + " --to VERSION");
+}
+
+// Whose keys signed it was asked when it came; here the question is whether it is still that.
+Status check_tree(const store::AppStore& store, const std::string& version) {
+  const auto envelope = store.envelope(version);
+  const auto read =
+      envelope ? trust::parse_envelope(*envelope) : Result<trust::Envelope>(envelope.error());
+  const auto statement =
+      read ? trust::parse_statement(read->payload) : Result<trust::Statement>(read.error());
+  if (!statement) return damaged(store.name(), version, statement.error().line());
+  const auto digest = store.manifest_digest(version);
+  if (!digest || *digest != statement->manifest_digest)
+    return damaged(store.name(), version, "its manifest is another one");
+  const auto manifest = store.manifest(version);
+  if (!manifest) return damaged(store.name(), version, manifest.error().line());
+  const auto report = store::verify_tree(store.path(version), *manifest, nullptr);
+  if (!report) return damaged(store.name(), version, report.error().line());
+  if (!report->problems.empty()) return damaged(store.name(), version, report->problems.front());
+  return base::ok();
+}
+
+// What would run, and as whom.
+Result<std::string> service_of(const config::Layout& layout, store::AppStore& store,
+                               const std::string& version) {
+  const std::string& app = store.name();
+  UPD_ASSIGN(const release::Manifest manifest, store.description(version));
+  UPD_ASSIGN(const config::Settings settings, config::load(layout, std::nullopt, app));
+  UPD_ASSIGN(const std::string user,
+             user_for(manifest, settings.app, ::geteuid() == 0, base::own_identity().user,
+                      layout.etc + "/apps.d/" + app + ".toml"));
+  UPD_ASSIGN(const config::ServiceResolution found, resolve(manifest, layout, settings.app, user));
+  UPD_TRY(prepare_place(store, layout, version, user));
+  return release::resolved_service_to_json(found.run, Code::config_invalid);
+}
+
+Result<std::string> committed_service(const config::Layout& layout, const std::string& app,
+                                      bool look_at_tree) {
+  UPD_ASSIGN(store::AppStore store, store::AppStore::open(layout.app(app), app, false));
+  UPD_ASSIGN(const store::Links links, store.links());
+  if (!links.committed)
+    return Error(Code::not_found, "no release of '" + app + "' was ever committed here");
+  if (look_at_tree) UPD_TRY(check_tree(store, *links.committed));
+  return service_of(layout, store, *links.committed);
+}
+
+}  // namespace
+
+Result<std::optional<StopWish>> stop_wish(const config::Layout& layout, const std::string& app) {
+  auto journal = journal::Journal::open(
+      {layout.database(), layout.audit_head(), layout.spool(), layout.reserve()}, "",
+      journal::Journal::Mode::read_only, "", kBriefly);
+  if (!journal && journal.error().code() == Code::not_found) return std::optional<StopWish>();
+  if (!journal) return std::move(journal).error();
+  UPD_ASSIGN(const auto row, journal->app(app));
+  if (!row || !row->stopped) return std::optional<StopWish>();
+  return std::optional(StopWish{row->stopped_by, row->stopped_us});
+}
+
+Duty duty_at(const Standpoint& standpoint) {
+  if (!standpoint.stop_wanted) return Duty::serve;
+  if (standpoint.driven) return Duty::adopt;
+  return standpoint.living ? Duty::end : Duty::nothing;
+}
+
+bool has_living_generations(const config::Layout& layout, const std::string& app) {
+  const auto state = service::read_state(service::Places{layout.runtime, app}.state());
+  return state && state->is_object() && state->contains("generations") &&
+         !(*state)["generations"].empty();
+}
+
+Result<std::string> sound_committed_service(const config::Layout& layout, const std::string& app) {
+  return committed_service(layout, app, true);
+}
+
+Result<Duty> duty_of(const config::Layout& layout, const std::string& app) {
+  UPD_ASSIGN(const auto wish, stop_wish(layout, app));
+  return duty_at({wish.has_value(), has_living_generations(layout, app), is_driven(layout, app)});
+}
+
+Result<Order> order_for(const config::Layout& layout, const std::string& app) {
+  Order order;
+  Standpoint standpoint;
+  // Not knowing the wish it serves: an app that runs against a wish can be stopped again, one that
+  // does not run is missed.
+  if (const auto wish = stop_wish(layout, app); wish)
+    standpoint.stop_wanted = wish->has_value();
+  else
+    order.warnings.push_back("whether '" + app + "' is to be stopped can't be read (" +
+                             wish.error().line() + "): it is started");
+  standpoint.living = has_living_generations(layout, app);
+  standpoint.driven = is_driven(layout, app);
+  order.duty = duty_at(standpoint);
+  if (order.duty != Duty::serve) return order;
+  auto service = committed_service(layout, app, !standpoint.living);
+  if (service) {
+    order.service = std::move(*service);
+    return order;
+  }
+  if (!standpoint.living && !standpoint.driven) return std::move(service).error();
+  if (!standpoint.driven || service.error().code() != Code::not_found)
+    order.warnings.push_back(service.error().line());
+  order.duty = Duty::adopt;
+  return order;
+}
+
+}  // namespace updagent::deploy
