@@ -538,7 +538,7 @@ void Generation::on_cgroup_event() {
   look_for_rest();
 }
 
-void Generation::stop(bool immediately) {
+void Generation::stop(bool immediately, base::Milliseconds more) {
   if (life_ == Life::gone) return;
   const bool was_down = life_ == Life::down;
   life_ = Life::stopping;
@@ -557,10 +557,10 @@ void Generation::stop(bool immediately) {
     kill_all();
     return look_for_rest();
   }
-  timeout_ = loop_.after(plan_.run.service.stop_timeout, [this] {
-    events_.complaint(*this, run_name() + " did not stop within " +
-                                 base::format_duration(plan_.run.service.stop_timeout) +
-                                 ": killed");
+  const base::Milliseconds patience = plan_.run.service.stop_timeout + more;
+  timeout_ = loop_.after(patience, [this, patience] {
+    events_.complaint(
+        *this, run_name() + " did not stop within " + base::format_duration(patience) + ": killed");
     kill_all();
     look_for_rest();
   });

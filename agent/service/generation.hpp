@@ -98,8 +98,9 @@ class Generation {
   // For Ready::listening and Ready::probe: whoever looked says so.
   void mark_ready();
   void set_role(Role role);
-  // The stop signal, then after stop_timeout SIGKILL to all. `immediately`: SIGKILL at once.
-  void stop(bool immediately);
+  // The stop signal, then after stop_timeout and `more` SIGKILL to all. `immediately`: SIGKILL at
+  // once.
+  void stop(bool immediately, base::Milliseconds more = base::Milliseconds(0));
 
   const GenerationPlan& plan() const { return plan_; }
   std::uint64_t number() const { return plan_.number; }

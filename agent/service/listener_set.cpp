@@ -182,6 +182,13 @@ unsigned ListenerSet::waiting(const Generation& generation) const {
   return total;
 }
 
+bool ListenerSet::shares(const Generation& generation) const {
+  for (std::size_t i = 0; i < generation.plan().sockets.size(); ++i)
+    if (const Entry* entry = entry_of(generation, i); entry != nullptr && entry->shared)
+      return true;
+  return false;
+}
+
 Status ListenerSet::take_over(const listen::ListenerSpec& spec, int fd, listen::Slot slot,
                               std::uint64_t generation) {
   Entry& entry = entries_[key_of(spec)];

@@ -41,6 +41,9 @@ class ListenerSet {
   base::Status take_over(const listen::ListenerSpec& spec, int fd, listen::Slot slot,
                          std::uint64_t generation);
 
+  // One of its sockets is everybody's: it gets new connections for as long as it accepts.
+  bool shares(const Generation& generation) const;
+
   // The program must be there; where somebody detached it, it is attached again. Returns the
   // listeners that had lost it.
   std::vector<std::string> check();

@@ -469,6 +469,12 @@ void Supervisor::retire(std::uint64_t number, bool immediately) {
     generation->stop(immediately);
     return;
   }
+  // It would go on getting connections: only its own graceful stop ends that, and then it has the
+  // time of both.
+  if (listeners_->shares(*generation)) {
+    generation->stop(false, generation->plan().run.service.drain_timeout);
+    return;
+  }
   drains_[number] =
       std::make_unique<Drain>(*loop_, *listeners_, *generation,
                               [this, number](std::size_t busy) { stop_drained(number, busy); });
