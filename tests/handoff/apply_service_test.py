@@ -345,6 +345,37 @@ class Deaths(Case):
         self.assert_log_is_whole()
 
 
+@unittest.skipUnless(os.geteuid() == 0, "capabilities are taken away with setpriv, by root")
+class WithoutSteering(Case):
+    """CAP_BPF and its like are not there, as in many a container."""
+
+    def bare(self, *words):
+        names = ",".join("-" + name for name in ("bpf", "sys_admin", "net_admin", "perfmon"))
+        done = subprocess.run(["setpriv", "--bounding-set", names, "--inh-caps", names, harness.BINARY, "--root",
+                               self.node_.root, "--json", *map(str, words)], capture_output=True, text=True, timeout=120)
+        return harness.Result(done.returncode, done.stdout, done.stderr)
+
+    def test_a_release_is_refused_before_anything_is_touched_or_takes_what_there_is(self):
+        refused = self.assert_exit(self.bare("apply", self.release("1.0.0")), 3).json["error"]
+        self.assertEqual(refused["code"], "strategy_unsupported")
+        self.assertIn("allow_shared", refused["expected"])
+        self.assertIn("'shared': ", refused["got"])
+        self.assertIsNone(self.node_.current())
+        checks = {one["check"]: one for one in self.bare("doctor").json["checks"]}
+        self.assertEqual(checks["steering"]["health"], "limited")
+        self.spec_more = "allow_shared = true"
+        said = self.assert_exit(self.bare("apply", self.release("1.1.0")), 0)
+        self.assertIn("shared and not steered", said.err)
+        with self.load() as running:
+            running.wait_for_answers(50)
+            self.assert_exit(self.bare("apply", self.release("2.0.0")), 0)
+            running.wait_for_answers(50, generation="2.0.0")
+            running.stop().assert_nothing_failed()
+        service = self.node_.json("status", "demo")["apps"][0]["service"]
+        self.assertEqual(service["mechanism"], "shared")
+        self.assertTrue(service["reason"])
+
+
 class Refused(Case):
     def test_more_than_the_node_allows(self):
         spec_port = self.port
