@@ -23,7 +23,7 @@ using base::Result;
 using base::Status;
 
 // A reader of the journal hardly ever waits; a boot must not.
-constexpr base::Milliseconds kBriefly{2'000};
+constexpr base::Milliseconds kWishPatience{2'000};
 
 Error damaged(const std::string& app, const std::string& version, const std::string& problem) {
   return Error(Code::damaged, "the committed release " + version + " of '" + app +
@@ -79,7 +79,7 @@ Result<std::string> committed_service(const config::Layout& layout, const std::s
 Result<std::optional<StopWish>> stop_wish(const config::Layout& layout, const std::string& app) {
   auto journal = journal::Journal::open(
       {layout.database(), layout.audit_head(), layout.spool(), layout.reserve()}, "",
-      journal::Journal::Mode::read_only, "", kBriefly);
+      journal::Journal::Mode::read_only, "", kWishPatience);
   if (!journal && journal.error().code() == Code::not_found) return std::optional<StopWish>();
   if (!journal) return std::move(journal).error();
   UPD_ASSIGN(const auto row, journal->app(app));
