@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 
 #include "agent/base/files.hpp"
@@ -106,7 +107,11 @@ Result<Answer> Supervisor::op_begin(const Request& request) {
 Result<Answer> Supervisor::op_start(const Request& request) {
   UPD_ASSIGN(release::ResolvedService run, service_from(request));
   if (deployment_->candidate != 0) return Error(Code::busy, "there is a candidate already");
-  if (static_cast<int>(generations_.size()) >= run.max_generations)
+  // not those that are gone: whoever was told so asks before the sweep has taken them out
+  const auto living =
+      std::count_if(generations_.begin(), generations_.end(),
+                    [](const auto& item) { return item.second->life() != Life::gone; });
+  if (living >= run.max_generations)
     return no_room(request.number("end_oldest") == 1);
   const bool restarts = run.strategy == release::kStrategyRestart;
   Generation* before = active();
