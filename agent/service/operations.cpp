@@ -108,11 +108,10 @@ Result<Answer> Supervisor::op_start(const Request& request) {
   UPD_ASSIGN(release::ResolvedService run, service_from(request));
   if (deployment_->candidate != 0) return Error(Code::busy, "there is a candidate already");
   // not those that are gone: whoever was told so asks before the sweep has taken them out
-  const auto living =
-      std::count_if(generations_.begin(), generations_.end(),
-                    [](const auto& item) { return item.second->life() != Life::gone; });
-  if (living >= run.max_generations)
-    return no_room(request.number("end_oldest") == 1);
+  const auto living = std::count_if(generations_.begin(), generations_.end(), [](const auto& item) {
+    return item.second->life() != Life::gone;
+  });
+  if (living >= run.max_generations) return no_room(request.number("end_oldest") == 1);
   const bool restarts = run.strategy == release::kStrategyRestart;
   Generation* before = active();
   if (restarts && before != nullptr && before->plan().adopted)

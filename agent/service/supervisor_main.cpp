@@ -42,7 +42,6 @@ Result<Arguments> read_arguments(int argc, char** argv) {
       if (const auto fd = base::parse_u64(value)) arguments.kept_fd = static_cast<int>(*fd);
       continue;
     }
-    // what was to be done once
     if (name != "--service-fd" && name != "--end")
       arguments.setup.words.insert(arguments.setup.words.end(), {std::string(name), value});
     if (name == "--app") arguments.setup.places.app = value;

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <limits>
 
 #include "agent/base/child_process.hpp"
@@ -161,11 +160,9 @@ void Supervisor::become(const std::string& program) {
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
-  const char* socket = std::getenv("NOTIFY_SOCKET");
-  std::string notify = socket != nullptr ? std::string("NOTIFY_SOCKET=") + socket : "";
-  char* environment[] = {notify.empty() ? nullptr : notify.data(), nullptr};
   keepsake.set_inherited(true);
-  ::execve(argv[0], argv.data(), environment);
+  // exact already (updagent supervise); it may name the socket of our unit's systemd
+  ::execve(argv[0], argv.data(), environ);
   const int failed = errno;
   keepsake.set_inherited(false);
   event("supervisor.problem", "failure", nullptr,
