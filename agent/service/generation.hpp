@@ -144,6 +144,8 @@ class Generation {
   base::Status watch_store();
   base::Status make_injector();
   void arm_watchdog();
+  void arm_ready_timeout(base::Milliseconds span);
+  void arm_stop_timeout(base::Milliseconds span);
   void extend_timeout(std::uint64_t usec);
   void become_ready();
   void fail(base::Error error);
