@@ -59,6 +59,7 @@ class Engine {
   Strategy strategy() const;
   base::Status resolve_candidate();
   base::Status reach_supervisor();
+  ServiceDriver::Reconnect reconnection() const;
   base::Status start_candidate(base::Interrupt* interrupt);
   base::Status start();
   base::Status prove_candidate(const release::Manifest& manifest, const std::string& user,

@@ -1,8 +1,11 @@
 #include "agent/deploy/service_driver.hpp"
 
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "agent/listen/diag.hpp"
@@ -19,6 +22,9 @@ using base::Status;
 // An old generation may drain for as long as its release says (hours, where streams are long): past
 // this an operator had better decide.
 constexpr base::Milliseconds kRoomPatience{3'600'000};
+// A process that was killed is gone within a moment, and with it its socket.
+constexpr int kReconnects = 10;
+constexpr base::Milliseconds kReconnectPause{20};
 
 ServiceStatus status_from(const Json& json) {
   ServiceStatus status;
@@ -62,20 +68,65 @@ Status bind_source(int fd, const sockaddr* to) {
 
 }  // namespace
 
-Result<ServiceDriver> ServiceDriver::begin(service::Client client, const std::string& trace_id) {
-  ServiceDriver driver(std::move(client));
+Result<ServiceDriver> ServiceDriver::begin(service::Client client, const std::string& trace_id,
+                                           Reconnect reconnect) {
+  ServiceDriver driver(std::move(client), std::move(reconnect));
+  driver.trace_id_ = trace_id;
   UPD_ASSIGN(const Json answer, driver.client_.ask("begin", {{"trace", trace_id}}));
-  driver.epoch_ = answer.value("epoch", std::uint64_t{0});
-  driver.mechanism_ = answer.value("mechanism", std::string());
-  driver.reason_ = answer.value("reason", std::string());
-  driver.active_ = status_from(answer.value("active", Json(nullptr)));
+  driver.take(answer);
   driver.candidate_ = status_from(answer.value("candidate", Json(nullptr)));
   return driver;
 }
 
+void ServiceDriver::take(const Json& answer) {
+  epoch_ = answer.value("epoch", std::uint64_t{0});
+  mechanism_ = answer.value("mechanism", std::string());
+  reason_ = answer.value("reason", std::string());
+  active_ = status_from(answer.value("active", Json(nullptr)));
+}
+
+// One that is dying may still take a connection, and resets it.
+Result<Json> ServiceDriver::begin_again() {
+  for (int tries = 1;; ++tries) {
+    UPD_ASSIGN(client_, reconnect_());
+    auto answer = client_.ask("begin", {{"trace", trace_id_}, {"resumes", epoch_}});
+    if (answer || !client_.broken() || tries == kReconnects) return answer;
+    ::poll(nullptr, 0, static_cast<int>(kReconnectPause.count()));
+  }
+}
+
+Status ServiceDriver::resume() {
+  UPD_ASSIGN(const Json answer, begin_again());
+  take(answer);
+  const ServiceStatus found = status_from(answer.value("candidate", Json(nullptr)));
+  if (candidate_.number == 0 || active_.number == candidate_.number) return base::ok();
+  if (found.number != candidate_.number || found.life == "down" || found.life == "gone")
+    return Error(Code::probe_failed, "the candidate did not outlive its supervisor");
+  candidate_.life = found.life;
+  ready_ = ready_ || found.life == "ready";
+  return base::ok();
+}
+
 Result<Json> ServiceDriver::ask(const std::string& op, Json fields, int descriptor) {
   fields["epoch"] = epoch_;
+  auto answer = client_.ask(op, fields, descriptor);
+  // Whether a start was done nobody can tell: it is not asked for twice.
+  if (answer || !client_.broken() || op == "start") return answer;
+  UPD_TRY(resume());
+  fields["epoch"] = epoch_;
+  if (descriptor >= 0 && ::lseek(descriptor, 0, SEEK_SET) != 0)
+    return base::system_error(errno, "cannot rewind a memfd");
   return client_.ask(op, std::move(fields), descriptor);
+}
+
+Result<std::optional<Json>> ServiceDriver::next_news(base::Milliseconds span,
+                                                     base::Interrupt* interrupt) {
+  resumed_ = false;
+  auto news = client_.next_news(span, interrupt);
+  if (news || !client_.broken()) return news;
+  UPD_TRY(resume());
+  resumed_ = true;
+  return std::optional<Json>();
 }
 
 Status ServiceDriver::start(const release::ResolvedService& run, const RoomWish& room) {
@@ -108,8 +159,10 @@ Status ServiceDriver::wait_for_room(const base::Deadline& end, const std::string
       return Error(Code::busy, "old generations still drain: " + why)
           .expected("one of them to end within " + base::format_duration(kRoomPatience))
           .hint("apply with --end-oldest, or a shorter service.drain_timeout");
-    UPD_ASSIGN(const auto news, client_.next_news(end.left(), interrupt));
+    UPD_ASSIGN(const auto news, next_news(end.left(), interrupt));
     if (news && news->value("life", std::string()) == "gone") return base::ok();
+    // a supervisor that died may have told nobody: its successor is asked
+    if (!news && resumed_) return base::ok();
   }
 }
 
@@ -132,7 +185,7 @@ Status ServiceDriver::wait_ready(base::Milliseconds patience, base::Interrupt* i
     if (interrupt != nullptr && interrupt->requested())
       return Error(Code::interrupted, "stopped while the candidate was starting");
     if (end.passed()) return Error(Code::timed_out, "the supervisor says nothing of the candidate");
-    UPD_ASSIGN(const auto news, client_.next_news(end.left(), interrupt));
+    UPD_ASSIGN(const auto news, next_news(end.left(), interrupt));
     if (news) UPD_TRY(hear(*news));
   }
   return base::ok();
@@ -150,15 +203,23 @@ Status ServiceDriver::set_weight(std::uint16_t weight) {
   return base::ok();
 }
 
-Status ServiceDriver::commit() {
-  UPD_TRY(ask("commit"));
-  weighted_ = false;
+Status ServiceDriver::confirm() {
+  UPD_TRY(tick());
+  UPD_TRY(ask("renew"));
+  renewed_us_ = base::monotonic_now_us();
   return base::ok();
+}
+
+Status ServiceDriver::commit() {
+  const auto done = ask("commit");
+  weighted_ = false;
+  // a supervisor that died after it had done so
+  if (done || (candidate_.number != 0 && active_.number == candidate_.number)) return base::ok();
+  return done.error();
 }
 
 Status ServiceDriver::roll_back(const std::string& reason,
                                 const std::optional<release::ResolvedService>& again) {
-  weighted_ = false;
   candidate_ = ServiceStatus();
   base::UniqueFd descriptor;
   if (again) {
@@ -166,6 +227,7 @@ Status ServiceDriver::roll_back(const std::string& reason,
     UPD_ASSIGN(descriptor, service::text_descriptor(text));
   }
   UPD_TRY(ask("rollback", {{"reason", reason}}, descriptor.get()));
+  weighted_ = false;
   return base::ok();
 }
 
@@ -176,7 +238,7 @@ Status ServiceDriver::end() {
 
 Status ServiceDriver::tick() {
   for (;;) {
-    UPD_ASSIGN(const auto news, client_.next_news(base::Milliseconds(0), nullptr));
+    UPD_ASSIGN(const auto news, next_news(base::Milliseconds(0), nullptr));
     if (!news) break;
     UPD_TRY(hear(*news));
   }
@@ -185,6 +247,12 @@ Status ServiceDriver::tick() {
   UPD_TRY(ask("renew"));
   renewed_us_ = base::monotonic_now_us();
   return base::ok();
+}
+
+base::Milliseconds ServiceDriver::lease_left() const {
+  if (!weighted_) return base::Milliseconds(0);
+  const std::int64_t since_us = base::monotonic_now_us() - renewed_us_;
+  return std::max(service::kLease - base::Milliseconds(since_us / 1000), base::Milliseconds(0));
 }
 
 health::Steer ServiceDriver::steer() {

@@ -31,7 +31,11 @@ struct RoomWish {
 
 class ServiceDriver {
  public:
-  static base::Result<ServiceDriver> begin(service::Client client, const std::string& trace_id);
+  // Finds the supervisor again when it died, or starts its successor.
+  using Reconnect = std::function<base::Result<service::Client>()>;
+
+  static base::Result<ServiceDriver> begin(service::Client client, const std::string& trace_id,
+                                           Reconnect reconnect);
 
   const std::string& mechanism() const { return mechanism_; }  // steered, shared
   const std::string& why_shared() const { return reason_; }
@@ -45,6 +49,9 @@ class ServiceDriver {
   base::Status wait_ready(base::Milliseconds patience, base::Interrupt* interrupt);
   base::Status mark_ready();
   base::Status set_weight(std::uint16_t weight);
+  // The last question before the release is committed: is the candidate still there, and is the
+  // deployment still ours?
+  base::Status confirm();
   base::Status commit();
   // `again`: what serves afterwards where the old one does not run any more (strategy restart).
   base::Status roll_back(const std::string& reason,
@@ -56,9 +63,19 @@ class ServiceDriver {
   // For everything that takes long: renews the lease when it is time, and says what the supervisor
   // has said: Code::probe_failed when the candidate failed, or the lease was lost.
   base::Status tick();
+  // Of the candidate's traffic, for when the supervisor can't be asked to end it: after that the
+  // kernel has.
+  base::Milliseconds lease_left() const;
 
  private:
-  explicit ServiceDriver(service::Client client) : client_(std::move(client)) {}
+  ServiceDriver(service::Client client, Reconnect reconnect)
+      : client_(std::move(client)), reconnect_(std::move(reconnect)) {}
+  void take(const base::Json& answer);
+  // With the successor of a supervisor that died: the same deployment, the same candidate.
+  base::Result<base::Json> begin_again();
+  base::Status resume();
+  base::Result<std::optional<base::Json>> next_news(base::Milliseconds span,
+                                                    base::Interrupt* interrupt);
   base::Result<base::Json> ask(const std::string& op, base::Json fields = base::Json::object(),
                                int descriptor = -1);
   base::Status hear(const base::Json& news);
@@ -66,12 +83,15 @@ class ServiceDriver {
                              base::Interrupt* interrupt);
 
   service::Client client_;
+  Reconnect reconnect_;
+  std::string trace_id_;
   std::uint64_t epoch_ = 0;
   std::string mechanism_;
   std::string reason_;
   ServiceStatus active_;
   ServiceStatus candidate_;
   bool ready_ = false;
+  bool resumed_ = false;  // by the last next_news()
   bool weighted_ = false;
   std::int64_t renewed_us_ = 0;
 };

@@ -1,4 +1,6 @@
 // start, preflight, shift, and what the other steps do for releases with a service.
+#include <poll.h>
+
 #include <algorithm>
 
 #include "agent/base/failpoints.hpp"
@@ -49,11 +51,18 @@ base::Status Engine::reach_supervisor() {
   if (plan_.service) return base::ok();
   UPD_TRY(place_for(*plan_.manifest, *plan_.user));
   UPD_ASSIGN(service::Client client, ensure_supervisor(context_.layout, plan_.manifest->app));
-  UPD_ASSIGN(plan_.service, ServiceDriver::begin(std::move(client), recorder_.row().trace_id));
+  UPD_ASSIGN(plan_.service,
+             ServiceDriver::begin(std::move(client), recorder_.row().trace_id, reconnection()));
   // of a driver that died: its deployment is over, or we would not be here
   if (plan_.service->candidate().number != 0)
     UPD_TRY(plan_.service->roll_back("left over from another deployment"));
   return base::ok();
+}
+
+ServiceDriver::Reconnect Engine::reconnection() const {
+  return [layout = context_.layout, app = recorder_.row().app] {
+    return ensure_supervisor(layout, app);
+  };
 }
 
 base::Status Engine::start_candidate(base::Interrupt* interrupt) {
@@ -98,11 +107,11 @@ base::Status Engine::preflight() {
     stage_summary_ = "not possible: connections are shared";
     return base::ok();
   }
-  if (plan_.manifest->probes.empty()) {
-    stage_summary_ = "no probes";
-    return base::ok();
-  }
-  return prove_candidate(*plan_.manifest, *plan_.user, context_.interrupt);
+  stage_summary_ = "no probes";
+  if (!plan_.manifest->probes.empty())
+    UPD_TRY(prove_candidate(*plan_.manifest, *plan_.user, context_.interrupt));
+  // the last moment at which nothing has changed
+  return plan_.service->confirm();
 }
 
 base::Status Engine::shift() {
@@ -146,9 +155,11 @@ void Engine::roll_back_service(const std::string& target) {
       observer().warning(found.error().line());
   }
   const base::Status done = plan_.service->roll_back(plan_.reason, again);
-  if (!done)
-    observer().warning("the supervisor: " + done.error().line() +
-                       ", the lease of its traffic ends by itself");
+  if (done) return;
+  observer().warning("the supervisor: " + done.error().line() +
+                     ", the lease of its traffic ends by itself");
+  // until then the old release's probes would reach the candidate
+  ::poll(nullptr, 0, static_cast<int>(plan_.service->lease_left().count()));
 }
 
 void Engine::end_service() {
@@ -167,9 +178,14 @@ void Engine::find_service() {
     if (strategy_from_name(manifest->strategy).value_or(Strategy::files) == Strategy::files) return;
     plan_.manifest = std::move(*manifest);
   }
-  auto client = connect_supervisor(context_.layout, recorder_.row().app);
-  if (!client) return;
-  auto driver = ServiceDriver::begin(std::move(*client), recorder_.row().trace_id);
+  auto client = find_supervisor(context_.layout, recorder_.row().app);
+  if (!client) {
+    if (client.error().code() != Code::not_found)
+      observer().warning("the supervisor: " + client.error().line());
+    return;
+  }
+  auto driver =
+      ServiceDriver::begin(std::move(*client), recorder_.row().trace_id, reconnection());
   if (driver)
     plan_.service = std::move(*driver);
   else

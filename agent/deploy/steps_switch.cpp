@@ -137,6 +137,8 @@ base::Status Engine::commit() {
   if (context_.interrupt != nullptr && context_.interrupt->requested())
     return Error(Code::interrupted, "stopped before the commit");
   base::failpoint::hit("deploy.before_commit_link");
+  // a driver that was stopped until its lease ran out, or whose candidate just died, learns it here
+  if (plan_.service) UPD_TRY(plan_.service->confirm());
   UPD_TRY(plan_.store->set_committed(version));
   plan_.committed = true;
   plan_.reason = plan_.manifest->probes.empty() ? "no_probes" : "healthy";

@@ -156,6 +156,13 @@ Result<std::vector<std::string>> supervisor_command(const config::Layout& layout
   return command;
 }
 
+Result<service::Client> find_supervisor(const config::Layout& layout, const std::string& app) {
+  auto running = connect_supervisor(layout, app);
+  if (running || running.error().code() != Code::not_found) return running;
+  if (!base::exists(service::Places{layout.runtime, app}.state())) return running;
+  return ensure_supervisor(layout, app);
+}
+
 Result<service::Client> ensure_supervisor(const config::Layout& layout, const std::string& app) {
   auto running = connect_supervisor(layout, app);
   if (running || running.error().code() != Code::not_found) return running;

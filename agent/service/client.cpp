@@ -44,7 +44,9 @@ Result<Client> Client::connect(const std::string& control_path) {
 }
 
 Result<std::optional<Json>> Client::receive() {
-  UPD_ASSIGN(auto message, receive_message(connection_.get()));
+  auto received = receive_message(connection_.get());
+  broken_ = broken_ || !received;
+  UPD_ASSIGN(auto message, std::move(received));
   if (!message) return std::optional<Json>();
   UPD_ASSIGN(Json json,
              base::parse_strict_json(message->text, Code::io_error, "the supervisor's message"));
@@ -56,7 +58,10 @@ Result<Json> Client::ask(const std::string& op, Json fields, int descriptor) {
   fields["v"] = kControlVersion;
   fields["id"] = id;
   fields["op"] = op;
-  UPD_TRY(send_message(connection_.get(), fields.dump(), descriptor));
+  if (const auto sent = send_message(connection_.get(), fields.dump(), descriptor); !sent) {
+    broken_ = broken_ || sent.error().code() != Code::busy;
+    return sent.error();
+  }
   const base::Deadline end = base::Deadline::in(kAnswerPatience);
   for (;;) {
     UPD_ASSIGN(auto answer, receive());

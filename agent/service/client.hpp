@@ -16,6 +16,10 @@ namespace updagent::service {
 // A supervisor answers from its loop at once; past this it hangs or was stopped.
 inline constexpr base::Milliseconds kAnswerPatience{5'000};
 
+// A weight holds for so long after the driver last said so (renewed every 2 s): long enough for a
+// driver that waits for a processor, short enough for users who got a bad candidate.
+inline constexpr base::Milliseconds kLease{10'000};
+
 class Client {
  public:
   // Code::not_found when no supervisor listens there.
@@ -29,6 +33,8 @@ class Client {
   // nothing. `interrupt` may be null.
   base::Result<std::optional<base::Json>> next_news(base::Milliseconds span,
                                                     base::Interrupt* interrupt);
+  // The connection has ended: the supervisor died or gave us up. Only a new one helps.
+  bool broken() const { return broken_; }
   // For a poll loop of the caller's: readable when news (or the end) came.
   int fd() const { return connection_.get(); }
 
@@ -37,6 +43,7 @@ class Client {
   base::Result<std::optional<base::Json>> receive();
 
   base::UniqueFd connection_;
+  bool broken_ = false;
   std::uint64_t next_id_ = 1;
   std::deque<base::Json> news_;
 };

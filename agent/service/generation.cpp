@@ -119,12 +119,14 @@ Generation::~Generation() = default;
 // ----------------------------------------------------------------------------------------
 
 // The app's folder belongs to the service's user, who could put a link into it: opened beneath,
-// never followed.
+// never followed. What lies there before the first start is not ours: it must not stop the release
+// that comes after a hostile one.
 Status Generation::prepare_folders() {
   UPD_TRY(base::make_directories(places_.own(), 0711));
   UPD_TRY(base::make_directories(plan_.run.runtime, 0755));
   UPD_ASSIGN(const base::UniqueFd app, base::open_directory(plan_.run.runtime));
   const std::string name = std::to_string(plan_.number);
+  if (starts_ == 0) UPD_TRY(base::remove_tree(app.get(), name));
   if (!base::exists_at(app.get(), name))
     UPD_TRY(base::make_directory_at(app.get(), name, kRuntimeMode));
   UPD_ASSIGN(const base::UniqueFd own, base::open_beneath(app.get(), name, O_RDONLY | O_DIRECTORY));
@@ -296,7 +298,12 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
   status_text_.clear();
   main_told_ = false;
   ++starts_;
-  timeout_ = loop_.after(run.service.ready_timeout, [this] {
+  arm_ready_timeout(run.service.ready_timeout);
+  return base::ok();
+}
+
+void Generation::arm_ready_timeout(base::Milliseconds span) {
+  timeout_ = loop_.after(span, [this] {
     Status bound = injector_ ? injector_->all_bound() : base::ok();
     fail(bound ? Error(Code::timed_out, run_name() + " was not ready in time")
                      .expected(std::string(release::ready_name(plan_.run.service.ready)) +
@@ -304,7 +311,15 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
                      .got(status_text_.empty() ? "nothing" : "'" + status_text_ + "'")
                : std::move(bound).error());
   });
-  return base::ok();
+}
+
+void Generation::arm_stop_timeout(base::Milliseconds span) {
+  timeout_ = loop_.after(span, [this] {
+    events_.complaint(*this, run_name() + " did not stop within " +
+                                 base::format_duration(stop_patience_) + ": killed");
+    kill_all();
+    look_for_rest();
+  });
 }
 
 std::string Generation::run_name() const {
@@ -557,13 +572,8 @@ void Generation::stop(bool immediately, base::Milliseconds more) {
     kill_all();
     return look_for_rest();
   }
-  const base::Milliseconds patience = plan_.run.service.stop_timeout + more;
-  timeout_ = loop_.after(patience, [this, patience] {
-    events_.complaint(
-        *this, run_name() + " did not stop within " + base::format_duration(patience) + ": killed");
-    kill_all();
-    look_for_rest();
-  });
+  stop_patience_ = plan_.run.service.stop_timeout + more;
+  arm_stop_timeout(stop_patience_);
 }
 
 void Generation::kill_all() {
@@ -571,8 +581,9 @@ void Generation::kill_all() {
   if (cgroup_) {
     if (const Status killed = cgroup_->kill(); !killed)
       events_.complaint(*this, killed.error().line());
-  } else if (process_) {
-    static_cast<void>(process_->send_signal(SIGKILL));
+  } else {
+    // without a main process, too: a predecessor may have died before it knew of the one it started
+    if (process_) static_cast<void>(process_->send_signal(SIGKILL));
     const auto left = launch::kill_family(family(), kKillPatience);
     if (left && !left->empty())
       events_.complaint(*this, std::to_string(left->size()) + " processes would not die");
@@ -638,6 +649,7 @@ Json Generation::to_json() const {
           {"watchdog_usec", watchdog_usec_.value_or(0)},
           {"in_journal", output_in_journal_},
           {"adopted", plan_.adopted},
+          {"stop_patience_ms", stop_patience_.count()},
           {"process", process_ ? identity_json(process_->identity()) : Json(nullptr)},
           {"sockets", std::move(sockets)},
           {"run", run ? *run : std::string()}};
@@ -658,6 +670,7 @@ Status Generation::adopt(const Json& state, launch::FdStore* stored, Inherited i
     UPD_ASSIGN(identity_, base::identity_of_user(run.user));
   }
   starts_ = state.value("starts", 1);
+  stop_patience_ = base::Milliseconds(state.value("stop_patience_ms", std::int64_t{0}));
   since_us_ = state.value("since_us", base::wall_now_us());
   status_text_ = state.value("status", std::string());
   output_in_journal_ = state.value("in_journal", false);
@@ -687,6 +700,12 @@ Status Generation::adopt(const Json& state, launch::FdStore* stored, Inherited i
   arm_watchdog();
   const std::string life = state.value("life", std::string());
   life_ = life == "starting" ? Life::starting : life == "stopping" ? Life::stopping : Life::ready;
+  // The clocks of our predecessor go on. A READY that nobody was there to hear is not said again.
+  const base::Milliseconds spent(std::max<std::int64_t>(base::wall_now_us() - since_us_, 0) / 1000);
+  if (life_ == Life::starting)
+    arm_ready_timeout(std::max(run.service.ready_timeout - spent, base::Milliseconds(0)));
+  if (life_ == Life::stopping)
+    arm_stop_timeout(std::max(stop_patience_ - spent, base::Milliseconds(0)));
   return base::ok();
 }
 

@@ -145,6 +145,8 @@ class Generation {
   base::Status watch_store();
   base::Status make_injector();
   void arm_watchdog();
+  void arm_ready_timeout(base::Milliseconds span);
+  void arm_stop_timeout(base::Milliseconds span);
   void extend_timeout(std::uint64_t usec);
   void become_ready();
   void fail(base::Error error);
@@ -166,6 +168,7 @@ class Generation {
   std::string status_text_;
   std::int64_t since_us_ = 0;  // of its present life, wall clock
   int starts_ = 0;
+  base::Milliseconds stop_patience_{0};  // from the stop signal to the kill
   int oom_score_ = 0;
   bool output_in_journal_ = false;
   bool main_told_ = false;  // MAINPID said so

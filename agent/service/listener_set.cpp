@@ -167,6 +167,20 @@ void ListenerSet::forget_unused() {
   std::erase_if(entries_, [](const auto& item) { return item.second.users.empty(); });
 }
 
+Status ListenerSet::reachable(const Generation& generation) const {
+  for (std::size_t i = 0; i < generation.plan().sockets.size(); ++i) {
+    const Entry* entry = entry_of(generation, i);
+    if (entry == nullptr || !entry->steered) continue;
+    const auto cookie = entry->steered->cookie(generation.slot());
+    if (!cookie || *cookie) continue;  // what the kernel doesn't tell is no verdict
+    return Error(Code::probe_failed, "generation " + std::to_string(generation.number()) + " (" +
+                                         generation.version() + ") does not listen any more")
+        .expected("connections at " + entry->spec.address.text())
+        .got("its socket was shut down");
+  }
+  return base::ok();
+}
+
 unsigned ListenerSet::waiting(const Generation& generation) const {
   unsigned total = 0;
   const std::vector<OwnSocket>& sockets = generation.plan().sockets;
@@ -283,6 +297,16 @@ std::map<std::string, int> ListenerSet::shared_sockets() const {
   return all;
 }
 
+// A slot whose generation the state does not know would be taken for ever.
+void ListenerSet::empty_other_slots(listen::SteeredListener& listener,
+                                    const std::vector<const Generation*>& generations) {
+  std::set<listen::Slot> used;
+  for (const Generation* generation : generations) used.insert(generation->slot());
+  for (unsigned slot = 0; slot < listen::kMaxSlots; ++slot)
+    if (!used.contains(static_cast<listen::Slot>(slot)))
+      static_cast<void>(listener.remove(static_cast<listen::Slot>(slot)));
+}
+
 Status ListenerSet::adopt(const Json& state, const std::vector<const Generation*>& generations,
                           std::map<std::string, UniqueFd>& held) {
   for (const Generation* generation : generations) {
@@ -315,6 +339,7 @@ Status ListenerSet::adopt(const Json& state, const std::vector<const Generation*
       auto reopened = listen::SteeredListener::reopen(*policy_, ids_from(ids));
       if (reopened) {
         entry.steered = std::move(*reopened);
+        empty_other_slots(*entry.steered, generations);
         continue;
       }
     }

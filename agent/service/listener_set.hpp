@@ -35,6 +35,9 @@ class ListenerSet {
   // The generation has stopped accepting: what waits in its queues goes to the active one, its
   // addresses go when nobody else has them.
   void retire(const Generation& generation);
+  // Whether new connections can reach it at all its addresses: a service may have shut a listener
+  // down, and then they go to another generation, whose good answers would be taken for its own.
+  base::Status reachable(const Generation& generation) const;
   // Connections that wait at the generation's sockets.
   unsigned waiting(const Generation& generation) const;
   // A server's own socket becomes a member (`updagent adopt`).
@@ -77,6 +80,8 @@ class ListenerSet {
   static std::string key_of(const listen::ListenerSpec& spec);
   base::Result<base::UniqueFd> open_one(Entry& entry, std::uint64_t generation, listen::Slot slot);
   void forget_unused();
+  static void empty_other_slots(listen::SteeredListener& listener,
+                                const std::vector<const Generation*>& generations);
   Entry* entry_of(const Generation& generation, std::size_t index);
   const Entry* entry_of(const Generation& generation, std::size_t index) const;
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "agent/base/failpoints.hpp"
 #include "agent/base/files.hpp"
 #include "agent/service/supervisor.hpp"
 #include "agent/service/tell_systemd.hpp"
@@ -71,16 +72,23 @@ Result<Answer> Supervisor::answer(const Request& request) {
 // A driver that was stopped while its deployment was ended for it must not go on with it.
 Status Supervisor::check_epoch(const Request& request) const {
   if (!deployment_ || request.number("epoch") != deployment_->epoch)
-    return Error(Code::busy, "this deployment was ended by somebody else")
-        .expected("epoch " + std::to_string(epoch_))
-        .got(std::to_string(request.number("epoch")));
+    return ended_by_somebody_else(request.number("epoch"));
   return base::ok();
+}
+
+Error Supervisor::ended_by_somebody_else(std::uint64_t epoch) const {
+  return Error(Code::busy, "this deployment was ended by somebody else")
+      .expected("epoch " + std::to_string(epoch_))
+      .got(std::to_string(epoch));
 }
 
 Result<Answer> Supervisor::op_begin(const Request& request) {
   if (deployment_ && deployment_->driver != 0 && control_->is_open(deployment_->driver))
     return Error(Code::busy, "a deployment of this app is under way")
         .got("trace " + deployment_->trace_id);
+  // a driver whose supervisor died goes on where it was, if nobody has ended that for it
+  if (const std::uint64_t before = request.number("resumes"); before != 0)
+    if (!deployment_ || deployment_->epoch != before) return ended_by_somebody_else(before);
   if (generations_.empty()) UPD_TRY(choose_mechanism());
   check_steering();
   look_for_strangers();
@@ -197,7 +205,9 @@ Result<Answer> Supervisor::op_weight(const Request& request) {
   const Generation* generation = candidate();
   if (generation == nullptr || generation->life() != Life::ready)
     return Error(Code::not_found, "there is no candidate that is ready");
+  if (weight > 0) UPD_TRY(listeners_->reachable(*generation));
   UPD_TRY(apply_roles(static_cast<std::uint16_t>(weight), lease_end_ns()));
+  base::failpoint::hit("service.weight_stored");
   deployment_->weight = static_cast<std::uint16_t>(weight);
   deployment_->lease_timer =
       weight == 0 ? Watch() : loop_->after(kLease, [this] { lease_expired(); });
@@ -210,6 +220,11 @@ Result<Answer> Supervisor::op_renew(const Request&) {
   check_steering();
   if (deployment_->lease_lost)
     return Error(Code::timed_out, "the lease of this deployment ran out: it is rolled back");
+  const Generation* generation = candidate();
+  if (generation == nullptr || generation->life() != Life::ready)
+    return Error(Code::probe_failed, "there is no candidate that is ready")
+        .got(generation == nullptr ? "none" : std::string(life_name(generation->life())));
+  UPD_TRY(listeners_->reachable(*generation));
   if (deployment_->weight == 0) return Answer::object();
   if (policy_) {
     const Status renewed = policy_->renew(lease_end_ns());
@@ -224,8 +239,8 @@ Result<Answer> Supervisor::op_renew(const Request&) {
 
 Result<Answer> Supervisor::op_commit(const Request&) {
   const Generation* generation = candidate();
-  if (generation == nullptr || generation->life() != Life::ready)
-    return Error(Code::not_found, "there is no candidate that is ready");
+  if (generation == nullptr || generation->life() == Life::gone)
+    return Error(Code::not_found, "there is no candidate");
   const std::uint64_t number = generation->number();
   if (active_ == number) {  // strategy restart: it has the traffic since its start
     deployment_->candidate = 0;
@@ -234,6 +249,8 @@ Result<Answer> Supervisor::op_commit(const Request&) {
   } else {
     promote_candidate();
   }
+  // It was good until now and the link says so: it comes again like any active one.
+  if (generation->life() == Life::down) restart_later(number);
   return Answer{{"generation", number}};
 }
 

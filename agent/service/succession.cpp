@@ -7,7 +7,9 @@
 #include <algorithm>
 
 #include "agent/base/clock.hpp"
+#include "agent/base/failpoints.hpp"
 #include "agent/base/files.hpp"
+#include "agent/base/text.hpp"
 #include "agent/listen/adopt.hpp"
 #include "agent/service/state_file.hpp"
 #include "agent/service/supervisor.hpp"
@@ -33,6 +35,13 @@ std::string socket_name(std::uint64_t generation, const std::string& listener) {
   return prefix_of(generation) + "socket:" + listener;
 }
 
+std::optional<std::uint64_t> generation_of_name(const std::string& name) {
+  const std::size_t colon = name.find(':');
+  if (!name.starts_with("g") || colon == std::string::npos) return std::nullopt;
+  const auto number = base::parse_u64(std::string_view(name).substr(1, colon - 1));
+  return number ? std::optional<std::uint64_t>(*number) : std::nullopt;
+}
+
 // "g7:store:0003:1:counter": in order, with FDPOLL.
 std::string stored_name(std::uint64_t generation, std::size_t index,
                         const launch::StoredDescriptor& entry) {
@@ -51,6 +60,7 @@ void Supervisor::save_state() {
   const Status written = replace_file(
       setup_.places.state(), describe_state().dump(-1, ' ', false, Json::error_handler_t::replace));
   if (!written) ::syslog(LOG_ERR, "updagent: %s", written.error().line().c_str());
+  base::failpoint::hit("service.state_saved");
 }
 
 Json Supervisor::describe_state() const {
@@ -73,7 +83,8 @@ Json Supervisor::describe_state() const {
   if (deployment_)
     state["deployment"] = {{"epoch", deployment_->epoch},
                            {"trace_id", deployment_->trace_id},
-                           {"candidate", deployment_->candidate}};
+                           {"candidate", deployment_->candidate},
+                           {"lease_lost", deployment_->lease_lost}};
   return state;
 }
 
@@ -196,11 +207,24 @@ Status Supervisor::take_over(Kept& kept) {
   }
   UPD_TRY(listeners_->adopt(state.value("listeners", Json::array()), living, held));
   if (cgroups_) static_cast<void>(cgroups_->sweep(numbers, kSweepPatience));
+  drop_strangers(held);
+  base::failpoint::hit("service.adopted");
   restore_roles(state);
   hold_everything();
   save_state();
   event("supervisor.adopted", "success", nullptr, {{"generations", generations_.size()}});
   return base::ok();
+}
+
+// Of a generation that our predecessor died with before the state named it: whoever came to its
+// sockets goes to the active one when the last of them is closed.
+void Supervisor::drop_strangers(std::map<std::string, UniqueFd>& held) {
+  for (auto& [name, fd] : held) {
+    const auto number = generation_of_name(name);
+    if (!number || generations_.contains(*number)) continue;
+    static_cast<void>(holder_.drop(name));
+    fd.reset();
+  }
 }
 
 // By the holder's name; where that is lost, by the inode in what the process itself has open.
@@ -280,6 +304,13 @@ Status Supervisor::take_over_generation(const Json& state, std::map<std::string,
   return base::ok();
 }
 
+base::Milliseconds Supervisor::lease_left() const {
+  if (!policy_) return kLease;
+  const std::uint64_t end_ns = policy_->expires_ns();
+  const std::uint64_t now_ns = listen::steering_now_ns();
+  return base::Milliseconds(end_ns > now_ns ? (end_ns - now_ns) / 1'000'000 + 1 : 0);
+}
+
 void Supervisor::restore_roles(const Json& state) {
   if (state.contains("deployment")) {
     deployment_.emplace();
@@ -290,8 +321,11 @@ void Supervisor::restore_roles(const Json& state) {
     // The weight that the kernel has goes on under its lease, if the driver still lives and comes
     // back for it; else the rule.
     if (policy_) deployment_->weight = policy_->effective_weight();
+    // run out with nobody there: a verdict all the same
+    deployment_->lease_lost = state["deployment"].value("lease_lost", false) ||
+                              (policy_ && policy_->roles().weight > 0 && deployment_->weight == 0);
     if (deployment_->weight > 0)
-      deployment_->lease_timer = loop_->after(kLease, [this] { lease_expired(); });
+      deployment_->lease_timer = loop_->after(lease_left(), [this] { lease_expired(); });
     deployment_->orphan_timer = loop_->after(kOrphanPatience, [this] { orphaned(); });
   }
   if (policy_ && (!deployment_ || deployment_->weight == 0)) static_cast<void>(apply_roles(0, 0));
@@ -304,6 +338,8 @@ void Supervisor::restore_roles(const Json& state) {
       retire(number, false);
     } else if (generation->life() == Life::starting) {
       on_changed(*generation);
+      // Its READY may have gone to the one that died. Nobody must lose the only server for that.
+      if (number == active_ && !checks_.contains(number)) look_whether_listening(number);
     }
   }
 }

@@ -9,6 +9,7 @@
 
 #include "agent/base/child_process.hpp"
 #include "agent/base/detached_process.hpp"
+#include "agent/base/failpoints.hpp"
 #include "agent/base/files.hpp"
 #include "agent/launch/memory_check.hpp"
 #include "agent/launch/output.hpp"
@@ -22,6 +23,8 @@ using base::Json;
 using base::Result;
 using base::Status;
 
+// Whoever starts us has seen the socket of our predecessor close; its lock may fall a moment later.
+constexpr base::Milliseconds kLastBreath{2'000};
 constexpr mode_t kOwnMode = 0711;  // services reach their notify socket through it
 constexpr std::string_view kReleasesPrefix = "releases/";
 
@@ -44,14 +47,12 @@ Supervisor::~Supervisor() = default;
 Result<std::unique_ptr<Supervisor>> Supervisor::create(const SupervisorSetup& setup, Kept kept) {
   UPD_TRY(base::make_directories(setup.places.runtime, 0755));
   UPD_TRY(base::make_directories(setup.places.own(), kOwnMode));
-  std::optional<base::FileLock> lock;
-  if (kept.lock) {
-    lock = base::FileLock::kept(std::move(kept.lock));
-  } else {
-    UPD_ASSIGN(lock, base::FileLock::try_take(setup.places.lock()));
-  }
-  if (!lock)
+  Result<base::FileLock> lock =
+      kept.lock ? Result<base::FileLock>(base::FileLock::kept(std::move(kept.lock)))
+                : base::FileLock::take(setup.places.lock(), kLastBreath, nullptr);
+  if (!lock && lock.error().code() == Code::busy)
     return Error(Code::busy, "another supervisor of '" + setup.places.app + "' is running");
+  if (!lock) return std::move(lock).error();
   raise_descriptor_limit();  // the holder inherits it
   UPD_ASSIGN(Holder holder, Holder::connect_or_start(setup.places.held()));
   UPD_ASSIGN(std::unique_ptr<Loop> loop, Loop::create());
@@ -196,7 +197,7 @@ GenerationEvents Supervisor::generation_events() {
   events.changed = [this](Generation& generation) { on_changed(generation); };
   events.before_kill = [this](Generation& generation) { count_cut(generation); };
   events.complaint = [this](Generation& generation, const std::string& what) {
-    event("service.complaint", "failure", &generation, {{"what", what}});
+    complain(generation, what);
   };
   return events;
 }
@@ -235,6 +236,18 @@ void Supervisor::count_cut(const Generation& generation) {
   if (busy > 0) event("service.cut", "failure", &generation, {{"connections", busy}});
 }
 
+// A service can make us complain as often as it likes; the log is not its to fill.
+void Supervisor::complain(const Generation& generation, const std::string& what) {
+  Complaints& complaints = complaints_[generation.number()];
+  const std::int64_t now_us = base::monotonic_now_us();
+  if (complaints.count == 0 || now_us - complaints.since_us > kComplaintSpan.count() * 1000)
+    complaints = {0, now_us};
+  if (++complaints.count > kMaxComplaints) return;
+  Json detail = {{"what", what}};
+  if (complaints.count == kMaxComplaints) detail["last"] = "more are not recorded for an hour";
+  event("service.complaint", "failure", &generation, std::move(detail));
+}
+
 Status Supervisor::check_room(const Generation* active) const {
   if (active == nullptr || active->main_pid() == 0) return base::ok();
   const auto at_hand = launch::memory_at_hand();
@@ -253,6 +266,7 @@ Result<Generation*> Supervisor::make_generation(release::ResolvedService run) {
         .hint("wait until old ones have drained, or end the oldest");
   plan.number = next_number_++;
   UPD_ASSIGN(plan.sockets, listeners_->open(run, plan.number, plan.slot));
+  base::failpoint::hit("service.opened");
   plan.run = std::move(run);
   const std::uint64_t number = plan.number;
   auto made = std::make_unique<Generation>(*loop_, setup_.places, cgroups_ ? &*cgroups_ : nullptr,
@@ -260,6 +274,7 @@ Result<Generation*> Supervisor::make_generation(release::ResolvedService run) {
   Generation* generation = made.get();
   generations_.emplace(number, std::move(made));
   hold(*generation);
+  base::failpoint::hit("service.held");
   return generation;
 }
 
@@ -267,8 +282,10 @@ Status Supervisor::start_generation(Generation& generation) {
   const Generation* before = active();
   const launch::FdStore* stored =
       before != nullptr && before != &generation ? &before->store() : nullptr;
+  save_state();  // who dies now leaves a process that its successor knows of
   Status started =
       generation.start(stored, generation.role() == Role::active ? 0 : kCandidateOomScore);
+  base::failpoint::hit("service.started");
   if (started) {
     event("service.started", "started", &generation, {{"pid", generation.main_pid()}});
     if (!generation.output_in_journal()) static_cast<void>(outputs_.add(generation.output_file()));
@@ -300,6 +317,7 @@ void Supervisor::look_whether_listening(std::uint64_t number) {
 }
 
 void Supervisor::on_ready(Generation& generation) {
+  base::failpoint::hit("service.ready");
   event("service.ready", "success", &generation, {{"pid", generation.main_pid()}});
   save_state();
   tell(generation, "ready", "");
@@ -372,6 +390,7 @@ void Supervisor::on_gone(Generation& generation) {
   event("service.stopped", "success", &generation, Json::object());
   tell(generation, "gone", "");
   listeners_->retire(generation);
+  base::failpoint::hit("service.retired");
   drop_held(generation);
   outputs_.remove(generation.output_file());
   if (active_ == number) active_ = 0;
@@ -388,6 +407,7 @@ void Supervisor::on_gone(Generation& generation) {
       checks_.erase(gone);
       timers_.erase(gone);
       crashes_.erase(gone);
+      complaints_.erase(gone);
       ::unlink(item->second->output_file().c_str());
       item = generations_.erase(item);
     }
@@ -452,6 +472,7 @@ void Supervisor::promote_candidate() {
   deployment_->weight = 0;
   deployment_->lease_timer.reset();
   static_cast<void>(apply_roles(0, 0));
+  base::failpoint::hit("service.promoted");
   event("traffic.promoted", "success", next, {{"before", before}});
   if (deployment_->automatic) deployment_.reset();
   save_state();
@@ -478,6 +499,7 @@ void Supervisor::retire(std::uint64_t number, bool immediately) {
   drains_[number] =
       std::make_unique<Drain>(*loop_, *listeners_, *generation,
                               [this, number](std::size_t busy) { stop_drained(number, busy); });
+  base::failpoint::hit("service.drain_begun");
 }
 
 void Supervisor::stop_drained(std::uint64_t number, std::size_t busy) {
@@ -488,6 +510,8 @@ void Supervisor::stop_drained(std::uint64_t number, std::size_t busy) {
     if (generation == nullptr) return;
     event("traffic.drained", busy == 0 ? "success" : "failure", generation, {{"busy", busy}});
     generation->stop(false);
+    base::failpoint::hit("service.stop_sent");
+    save_state();
   });
 }
 
@@ -501,6 +525,7 @@ void Supervisor::give_up_candidate(const std::string& why) {
   static_cast<void>(apply_roles(0, 0));
   if (deployment_->automatic) deployment_.reset();
   if (generation == nullptr) return save_state();
+  base::failpoint::hit("service.withdrawn");
   event("traffic.withdrawn", "success", generation, {{"reason", why}});
   save_state();
   if (generation->life() != Life::ready) return retire(number, true);

@@ -23,6 +23,7 @@
 #include "agent/launch/output_bound.hpp"
 #include "agent/listen/adopt.hpp"
 #include "agent/listen/steering.hpp"
+#include "agent/service/client.hpp"
 #include "agent/service/control.hpp"
 #include "agent/service/drain.hpp"
 #include "agent/service/event_spool.hpp"
@@ -34,9 +35,6 @@
 
 namespace updagent::service {
 
-// A weight holds for so long after the driver last said so (renewed every 2 s): long enough for a
-// driver that waits for a processor, short enough for users who got a bad candidate.
-inline constexpr base::Milliseconds kLease{10'000};
 // A driver that died has its guardian; where that died, too, the rule is applied here.
 inline constexpr base::Milliseconds kOrphanPatience{60'000};
 // Restarts of a service that crashes: doubled up to the last, forgotten after kCalm without one.
@@ -45,6 +43,9 @@ inline constexpr base::Milliseconds kLastBackoff{30'000};
 inline constexpr base::Milliseconds kCalm{60'000};
 inline constexpr int kCrashLoop = 5;             // crashes without a calm between them
 inline constexpr std::size_t kTailBytes = 4096;  // of a failed service's output, into the log
+// Of one generation in an hour: what is wrong is said by then, and the journal takes them in at once.
+inline constexpr int kMaxComplaints = 50;
+inline constexpr base::Milliseconds kComplaintSpan{3'600'000};
 inline constexpr base::Milliseconds kPromptMigration{100};  // for a candidate that is rolled back
 
 struct SupervisorSetup {
@@ -99,6 +100,11 @@ class Supervisor {
     std::int64_t last_us = 0;
   };
 
+  struct Complaints {
+    int count = 0;
+    std::int64_t since_us = 0;
+  };
+
   Supervisor(SupervisorSetup setup, std::unique_ptr<Loop> loop, base::FileLock lock, Holder holder,
              launch::OutputBound outputs);
   base::Status choose_mechanism();
@@ -111,9 +117,11 @@ class Supervisor {
   base::Status take_over(Kept& kept);
   base::Status take_over_generation(const base::Json& state,
                                     std::map<std::string, base::UniqueFd>& held);
+  void drop_strangers(std::map<std::string, base::UniqueFd>& held);
   base::Result<std::vector<OwnSocket>> sockets_of(const base::Json& state,
                                                   std::map<std::string, base::UniqueFd>& held);
   void restore_roles(const base::Json& state);
+  base::Milliseconds lease_left() const;
   void save_state();
   base::Json describe_state() const;
   std::map<std::string, int> descriptors() const;
@@ -142,6 +150,7 @@ class Supervisor {
   base::Result<Answer> op_adopt(const Request& request);
   void driver_gone(ConnectionId connection);
   base::Status check_epoch(const Request& request) const;
+  base::Error ended_by_somebody_else(std::uint64_t epoch) const;
 
   // upgrade.cpp
   void become(const std::string& program);
@@ -152,6 +161,7 @@ class Supervisor {
   void on_failed(Generation& generation, const base::Error& error);
   void on_gone(Generation& generation);
   void on_changed(Generation& generation);
+  void complain(const Generation& generation, const std::string& what);
   void look_whether_listening(std::uint64_t number);
 
   // what follows
@@ -201,6 +211,7 @@ class Supervisor {
   std::map<std::uint64_t, std::unique_ptr<Drain>> drains_;
   std::map<std::uint64_t, std::unique_ptr<ListeningCheck>> checks_;
   std::map<std::uint64_t, Crashes> crashes_;
+  std::map<std::uint64_t, Complaints> complaints_;
   std::map<std::uint64_t, Watch> timers_;  // of a generation: restart, looking whether it listens
   std::map<std::uint64_t, std::vector<std::string>> held_stored_;  // names at the holder
   std::uint64_t next_number_ = 1;

@@ -29,8 +29,10 @@ class Census:
     pss_kib: dict  # pid -> proportional set size
 
     def socket_counts(self, pid):
-        """Inodes change with each handoff; what they are does not."""
-        return collections.Counter(self.sockets[pid].values())
+        """Inodes change with each handoff, and so do the numbers in the names of notify sockets; what they are does
+        not."""
+        return collections.Counter(re.sub(r"(?<=^unix - /proc/self/fd/)\d+(/\.notify\.)\d+", r"N\1N", what)
+                                   for what in self.sockets[pid].values())
 
 
 def descriptors(pid):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 
-WAIT_S = 60
+WAIT_S = float(os.environ.get("UPDAGENT_WAIT_S", "60"))  # of each wait; far above what any needs
 
 
 class Refused(Exception):
