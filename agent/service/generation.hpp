@@ -123,6 +123,7 @@ class Generation {
   base::Status prepare_folders();
   base::Status prepare_notify();
   base::Status prepare_cgroup();
+  base::Status set_socket_flags() const;
   base::Result<launch::ServiceSpec> service_spec(const launch::FdStore* stored);
   void on_start_event();
   void on_notify(launch::NotifyEvent& event);
@@ -137,6 +138,7 @@ class Generation {
   void arm_watchdog();
   void extend_timeout(std::uint64_t usec);
   void become_ready();
+  void restore_backlogs();
   void fail(base::Error error);
   void kill_all();
   void become_gone();
