@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -170,6 +171,20 @@ Status Generation::prepare_notify(base::UniqueFd inherited) {
   return base::ok();
 }
 
+// nginx takes an inherited socket to be non-blocking, as its own are: a worker that loses the race
+// for a connection would sleep in accept(2) with all that it has. The other protocols leave the
+// flag to the server: those that sleep in accept(2) on purpose are among them.
+Status Generation::set_socket_flags() const {
+  if (plan_.run.service.protocol != release::Protocol::nginx) return base::ok();
+  for (const OwnSocket& socket : plan_.sockets) {
+    const int flags = ::fcntl(socket.fd.get(), F_GETFL);
+    if (flags < 0 || ::fcntl(socket.fd.get(), F_SETFL, flags | O_NONBLOCK) != 0)
+      return base::system_error(errno,
+                                "cannot make the listener '" + socket.listener + "' non-blocking");
+  }
+  return base::ok();
+}
+
 Result<launch::ServiceSpec> Generation::service_spec(const launch::FdStore* stored) {
   const release::ResolvedService& run = plan_.run;
   const release::Service& service = run.service;
@@ -285,6 +300,7 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
   UPD_TRY(prepare_cgroup());
   set_role(role_);
   UPD_TRY(prepare_notify());
+  UPD_TRY(set_socket_flags());
   UPD_ASSIGN(launch::ServiceSpec spec, service_spec(stored));
   const base::UniqueFd output(spec.stdout_fd);
   launch::GuardOptions options;
@@ -502,10 +518,25 @@ void Generation::become_ready() {
     // what it says counts when it has its sockets
     if (const Status bound = injector_->all_bound(); !bound) return;
   }
+  restore_backlogs();
   timeout_.reset();
   life_ = Life::ready;
   since_us_ = base::wall_now_us();
   events_.ready(*this);
+}
+
+// Most servers call listen(2) on the socket that they are given, with a length of their own
+// (Python's 5), which is the socket's from then on. The release's word counts. One that was shut
+// down stays so.
+void Generation::restore_backlogs() {
+  const std::vector<release::Listener>& listeners = plan_.run.service.listeners;
+  for (std::size_t i = 0; i < plan_.sockets.size() && i < listeners.size(); ++i) {
+    const int fd = plan_.sockets[i].fd.get();
+    int listening = 0;
+    socklen_t size = sizeof listening;
+    if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening != 0)
+      static_cast<void>(::listen(fd, listeners[i].backlog));
+  }
 }
 
 void Generation::mark_ready() {

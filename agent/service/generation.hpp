@@ -133,6 +133,7 @@ class Generation {
   base::Status prepare_folders();
   base::Status prepare_notify(base::UniqueFd inherited = {});
   base::Status prepare_cgroup();
+  base::Status set_socket_flags() const;
   base::Result<launch::ServiceSpec> service_spec(const launch::FdStore* stored);
   void on_start_event();
   void on_notify(launch::NotifyEvent& event);
@@ -149,6 +150,7 @@ class Generation {
   void arm_stop_timeout(base::Milliseconds span);
   void extend_timeout(std::uint64_t usec);
   void become_ready();
+  void restore_backlogs();
   void fail(base::Error error);
   void kill_all();
   void become_gone();

@@ -243,6 +243,21 @@ std::vector<listen::PortHolder> ListenerSet::strangers(const listen::InodeSet& o
   return found;
 }
 
+Status ListenerSet::check_own_sockets(const Generation& generation) const {
+  listen::InodeSet given;
+  for (const OwnSocket& socket : generation.plan().sockets)
+    if (const auto inode = listen::inode_of(socket.fd.get())) given.add(*inode);
+  listen::InodeSet held;
+  for (const pid_t pid : generation.processes())
+    static_cast<void>(held.add_process(pid));  // one that has just ended has none
+  std::vector<listen::PortHolder> beside = strangers(given);
+  std::erase_if(beside, [&](const listen::PortHolder& holder) { return !held.has(holder.inode); });
+  if (beside.empty()) return base::ok();
+  return Error(Code::probe_failed, "the service listens with sockets of its own, too")
+      .expected("only the sockets that it was given; nginx: 'listen' without 'reuseport'")
+      .got(listen::describe(beside));
+}
+
 std::vector<listen::Address> ListenerSet::addresses(const Generation& generation) const {
   std::vector<listen::Address> all;
   for (std::size_t i = 0; i < generation.plan().sockets.size(); ++i) {

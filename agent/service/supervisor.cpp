@@ -11,6 +11,7 @@
 #include "agent/base/detached_process.hpp"
 #include "agent/base/failpoints.hpp"
 #include "agent/base/files.hpp"
+#include "agent/base/text.hpp"
 #include "agent/launch/memory_check.hpp"
 #include "agent/launch/output.hpp"
 
@@ -27,6 +28,24 @@ using base::Status;
 constexpr base::Milliseconds kLastBreath{2'000};
 constexpr mode_t kOwnMode = 0711;  // services reach their notify socket through it
 constexpr std::string_view kReleasesPrefix = "releases/";
+constexpr std::size_t kMaxLastWords = 300;  // of a line that stands in a line of ours
+
+// The last line of a failed service's output, for the one line that an operator reads first; and
+// what to do about the commonest reason.
+std::string last_words(std::string_view output) {
+  const std::size_t end = output.find_last_not_of(" \n");
+  if (end == std::string_view::npos) return "";
+  std::string_view line = output.substr(0, end + 1);
+  const std::size_t begin = line.rfind('\n');
+  if (begin != std::string_view::npos) line.remove_prefix(begin + 1);
+  std::string text = "; its last words: " + base::to_valid_utf8(line.substr(0, kMaxLastWords));
+  for (const std::string_view taken : {"ddress already in use", "EADDRINUSE"})
+    if (output.find(taken) != std::string_view::npos)
+      return text +
+             " (it opens its address itself: it must use the socket that it is given, nginx "
+             "'listen' without 'reuseport', or its protocol is 'inject')";
+  return text;
+}
 
 }  // namespace
 
@@ -318,6 +337,9 @@ void Supervisor::look_whether_listening(std::uint64_t number) {
 
 void Supervisor::on_ready(Generation& generation) {
   base::failpoint::hit("service.ready");
+  if (const Status own = listeners_->check_own_sockets(generation);
+      !own && deployment_ && deployment_->candidate == generation.number())
+    return on_failed(generation, own.error());
   event("service.ready", "success", &generation, {{"pid", generation.main_pid()}});
   save_state();
   tell(generation, "ready", "");
@@ -331,13 +353,15 @@ void Supervisor::on_failed(Generation& generation, const Error& error) {
   last_problem_ = error.line();
   Json detail = {{"problem", error.line()}};
   if (!generation.output_in_journal())
-    if (const auto tail = launch::tail_of_output(generation.output_file(), kTailBytes))
+    if (const auto tail = launch::tail_of_output(generation.output_file(), kTailBytes)) {
       detail["output"] = *tail;
+      last_problem_ += last_words(*tail);
+    }
   event("service.failed", "failure", &generation, std::move(detail));
-  ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), error.line().c_str());
+  ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
   if (deployment_ && deployment_->candidate == generation.number()) {
     static_cast<void>(apply_roles(0, 0));
-    tell(generation, "failed", error.line());
+    tell(generation, "failed", last_problem_);
     if (deployment_->automatic) give_up_candidate(error.line());
     return save_state();
   }

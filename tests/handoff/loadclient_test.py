@@ -242,6 +242,21 @@ class Fresh(Case):
                 seen = self.run_flow("ok", target=f"unix:@{self.abstract}", requests=1, timeout_ms=300)
         self.assert_classes(seen, timeout=1)
 
+    def test_a_slow_reader_reads_no_faster_than_it_should(self):
+        seen = self.run_flow("ok", requests=2, connections=1, read_rate=len(BODY))  # the head counts, too
+        self.assert_classes(seen, ok=2)
+        # never earlier, however quick the machine is
+        self.assertGreater(seen.whole().percentile(0.01), 1_000_000)
+
+    def test_a_slow_reader_knows_ends_and_silence(self):
+        self.assert_classes(self.run_flow("until_end", requests=2, read_rate=500), ok=2)
+        self.assert_classes(self.run_flow("cut_body", requests=2, read_rate=500), cut=2)
+        self.assert_classes(self.run_flow("hang_body", requests=2, read_rate=500, timeout_ms=1000), timeout=2)
+
+    def test_the_length_may_say_who_answered(self):
+        seen = self.run_flow("ok", generation_header="Content-Length", expect=len(BODY))
+        self.assert_classes(seen, ok=10)
+
     def test_an_unexpected_generation(self):
         self.assert_classes(self.run_flow("gen2", expect="1"), wrong_generation=10)
         self.assert_classes(self.run_flow("gen2", expect="1,2"), ok=10)

@@ -233,7 +233,10 @@ void Flow::on_alarm(const Reactor::Alarm& alarm) {
         finish(slot, Outcome::timeout, "in connect");
       break;
     case State::busy:
-      give_up(slot);
+      if (slot.slowed)
+        read_on(slot);
+      else
+        give_up(slot);
       break;
     case State::ending:
       ++tally_.totals().not_closed;

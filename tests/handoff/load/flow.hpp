@@ -51,6 +51,7 @@ class Flow {
     std::int64_t armed_us = 0;  // when its alarm rings, 0: none is set
     std::int64_t served = 0;    // responses on this connection
     bool last_request = false;  // it asked the server to close
+    bool slowed = false;        // has read what read_rate allows for now; its alarm goes on
     // the request
     Tally::WindowId window = 0;
     std::int64_t due_us = 0;
@@ -70,11 +71,13 @@ class Flow {
   void send_request(Slot& slot);
   void on_connecting(Slot& slot, std::uint32_t events);
   void read_response(Slot& slot, std::uint32_t events);
+  std::size_t may_read(Slot& slot, std::size_t most);
   void read_idle(Slot& slot);
   void feed(Slot& slot, std::string_view bytes);
   void complete(Slot& slot);
   void ended(Slot& slot, int error);  // the connection, inside a request; 0: end of file
   void give_up(Slot& slot);
+  void read_on(Slot& slot);
   void finish(Slot& slot, Outcome outcome, const std::string& detail);
   void retry(Slot& slot);
   void after_answer(Slot& slot);

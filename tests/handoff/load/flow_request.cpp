@@ -14,6 +14,10 @@ namespace {
 
 // A full accept queue of a unix socket can't be waited for: connect(2) says EAGAIN.
 constexpr std::int64_t kUnixAgainUs = 1'000;
+// With read_rate: small, so that what the client has not read stays with the server; and how often
+// it reads.
+constexpr int kSlowBuffer = 64 * 1024;
+constexpr std::int64_t kSlowReadUs = 50'000;
 
 std::string request_text(const Spec& spec, bool close) {
   std::string text = spec.method + " " + spec.path + " HTTP/1.1\r\nHost: loadclient\r\n";
@@ -59,6 +63,8 @@ void Flow::connect(Slot& slot) {
     finish(slot, Outcome::other, error_name(errno) + " in socket, bind");
     return;
   }
+  if (spec_.read_rate > 0)
+    ::setsockopt(slot.socket.get(), SOL_SOCKET, SO_RCVBUF, &kSlowBuffer, sizeof kSlowBuffer);
   const int done = ::connect(slot.socket.get(), spec_.target.get(), spec_.target.length);
   if (done != 0 && errno != EINPROGRESS) {
     connect_failed(slot, errno);
@@ -108,12 +114,26 @@ void Flow::send_request(Slot& slot) {
   slot.sent_us = now;
   slot.progress_us = now;
   slot.sent = 0;
+  slot.slowed = false;
   slot.response = Response(spec_);
   slot.last_request =
       !spec_.keepalive || (spec_.per_connection > 0 && slot.served + 1 >= spec_.per_connection);
   slot.text = request_text(spec_, slot.last_request);
   set_deadline(slot, now + spec_.timeout_ms * 1000);
   read_response(slot, EPOLLOUT);
+}
+
+// How much of it now; 0: its alarm reads on.
+std::size_t Flow::may_read(Slot& slot, std::size_t most) {
+  if (spec_.read_rate == 0) return most;
+  const std::int64_t now = now_us();
+  const double allowed =
+      static_cast<double>(spec_.read_rate) * static_cast<double>(now - slot.sent_us) / 1e6 -
+      static_cast<double>(slot.response.received());
+  if (allowed >= 1) return std::min(most, static_cast<std::size_t>(allowed));
+  slot.slowed = true;
+  set_deadline(slot, now + kSlowReadUs);
+  return 0;
 }
 
 void Flow::read_response(Slot& slot, std::uint32_t events) {
@@ -128,7 +148,9 @@ void Flow::read_response(Slot& slot, std::uint32_t events) {
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) == 0) return;
   static std::array<char, 256 * 1024> buffer;
   while (slot.state == State::busy && slot.serial == serial) {
-    const ssize_t got = ::recv(slot.socket.get(), buffer.data(), buffer.size(), 0);
+    const std::size_t most = may_read(slot, buffer.size());
+    if (most == 0) return;
+    const ssize_t got = ::recv(slot.socket.get(), buffer.data(), most, 0);
     if (got > 0)
       feed(slot, {buffer.data(), static_cast<std::size_t>(got)});
     else if (got == 0)
@@ -139,7 +161,7 @@ void Flow::read_response(Slot& slot, std::uint32_t events) {
       ended(slot, EPIPE);  // send(2) had failed
     else
       return;
-    const bool drained = got > 0 && static_cast<std::size_t>(got) < buffer.size();
+    const bool drained = got > 0 && static_cast<std::size_t>(got) < most;
     if (drained && (events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP)) == 0) return;
   }
   // Its end may have come along with the answer: epoll says so only once.
@@ -212,6 +234,13 @@ void Flow::give_up(Slot& slot) {
   read_response(slot, EPOLLIN);
   if (slot.serial != serial || slot.state != State::busy || slot.progress_us != progress_us) return;
   finish(slot, Outcome::timeout, slot.response.begun() ? "inside response" : "before response");
+}
+
+void Flow::read_on(Slot& slot) {
+  slot.slowed = false;
+  // nothing more may come: then it is late, as ever
+  set_deadline(slot, slot.progress_us + spec_.timeout_ms * 1000);
+  read_response(slot, EPOLLIN | EPOLLRDHUP);
 }
 
 }  // namespace load

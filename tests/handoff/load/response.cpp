@@ -105,6 +105,7 @@ bool Response::read_head(View head) {
 }
 
 bool Response::read_header(View name, View value) {
+  if (same(name, spec_->generation_header)) generation_ = value;
   if (same(name, "content-length")) {
     const auto length = parse_number(value);
     has_length_ = length.has_value();
@@ -114,7 +115,6 @@ bool Response::read_header(View name, View value) {
   if (same(name, "transfer-encoding")) chunked_ = same(value, "chunked");
   if (same(name, "connection") && same(value, "close")) keep_alive_ = false;
   if (same(name, "connection") && same(value, "keep-alive")) keep_alive_ = true;
-  if (same(name, spec_->generation_header)) generation_ = value;
   return true;
 }
 

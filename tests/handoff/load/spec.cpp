@@ -95,6 +95,8 @@ constexpr std::array kKeys = {
     Key{"think_ms", "closed loop: pause after an answer (0)", set<&S::think_ms>},
     Key{"ramp_ms", "closed loop: the connections begin spread over so long (0)", set<&S::ramp_ms>},
     Key{"requests", "the flow is done after so many, 0: no limit (0)", set<&S::requests>},
+    Key{"read_rate", "bytes a second read of each response, 0: as they come (0)",
+        set<&S::read_rate>},
     Key{"timeout_ms", "without any progress (5000)", set<&S::timeout_ms>},
     Key{"backoff_ms", "closed loop: pause after a failure (10)", set<&S::backoff_ms>},
     Key{"race_ms",

@@ -23,10 +23,11 @@ struct Spec {
   bool keepalive = false;
   std::int64_t per_connection = 0;  // requests, then it is closed; 0: no limit
   std::int64_t connections = 1;
-  double rate = 0;            // requests a second; 0: closed loop
-  std::int64_t think_ms = 0;  // closed loop: a pause after each answer
-  std::int64_t ramp_ms = 0;   // closed loop: the connections begin spread over so long
-  std::int64_t requests = 0;  // then it is done; 0: no limit
+  double rate = 0;             // requests a second; 0: closed loop
+  std::int64_t think_ms = 0;   // closed loop: a pause after each answer
+  std::int64_t ramp_ms = 0;    // closed loop: the connections begin spread over so long
+  std::int64_t requests = 0;   // then it is done; 0: no limit
+  std::int64_t read_rate = 0;  // bytes a second that are read of each response; 0: as they come
   std::int64_t timeout_ms = 5000;
   std::int64_t backoff_ms = 10;
   std::int64_t race_ms = 500;
