@@ -26,7 +26,7 @@ using base::Status;
 using base::UniqueFd;
 
 // Local, and the other end does nothing else.
-constexpr base::Milliseconds kAnswerPatience{3'000};
+constexpr base::Milliseconds kHolderPatience{3'000};
 constexpr std::size_t kMaxConnections = 8;  // a supervisor, its successor, a curious one
 
 constexpr char kPut = 'P';
@@ -102,7 +102,7 @@ class Keeper {
       if (sent) return true;
       if (sent.error().code() != Code::busy) return false;
       pollfd writable{fd, POLLOUT, 0};
-      if (::poll(&writable, 1, static_cast<int>(kAnswerPatience.count())) != 1) return false;
+      if (::poll(&writable, 1, static_cast<int>(kHolderPatience.count())) != 1) return false;
     }
   }
 
@@ -176,7 +176,7 @@ Status Holder::drop(const std::string& name) {
 Result<std::map<std::string, UniqueFd>> Holder::take_all() {
   std::map<std::string, UniqueFd> all;
   UPD_TRY(send_message(connection_.get(), std::string(1, kGet)));
-  const base::Deadline end = base::Deadline::in(kAnswerPatience);
+  const base::Deadline end = base::Deadline::in(kHolderPatience);
   while (all.size() <= kMaxHeld) {
     UPD_ASSIGN(auto message, receive_message(connection_.get()));
     if (message && message->text.starts_with(kEnd)) return all;
