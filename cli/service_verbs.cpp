@@ -79,6 +79,7 @@ base::Status become_supervisor(Session& session, const std::string& app,
              deploy::supervisor_command(session.layout(), app, service ? service.get() : -1));
   if (order.duty == deploy::Duty::end) command.insert(command.end(), {"--end", "1"});
   std::vector<char*> argv;
+  argv.reserve(command.size() + 1);
   for (const std::string& word : command) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
   // nothing of ours but the socket at which systemd waits for READY=1

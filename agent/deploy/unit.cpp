@@ -87,7 +87,7 @@ Status disable_unit(const std::string& app) {
 
 Result<std::string> unit_file_state(const std::string& app) {
   UPD_ASSIGN(const base::ChildResult ran, run_systemctl({"is-enabled", unit_name(app)}));
-  const std::string said = without_line_end(ran.output);
+  std::string said = without_line_end(ran.output);
   // it answers in one word, and exits with 1 for "disabled"
   if (!said.empty() && said.find_first_of(" \n") == std::string::npos) return said;
   return Error(Code::io_error, "systemd does not say whether " + unit_name(app) + " is enabled")
