@@ -165,7 +165,7 @@ DeployResult Engine::finish() {
   result.dry_run = plan_.request.dry_run;
   if (result.dry_run && plan_.manifest && good)
     result.plan = describe_plan(*plan_.manifest, row.from_version, plan_.user.value_or(""),
-                                plan_.settings.app);
+                                plan_.settings.app, plan_.run ? &*plan_.run : nullptr);
   return result;
 }
 

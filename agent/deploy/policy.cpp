@@ -170,8 +170,8 @@ base::Status check_floor(const release::Manifest& from, const std::string& targe
 }
 
 std::vector<std::string> describe_plan(const release::Manifest& manifest, const std::string& from,
-                                       const std::string& user,
-                                       const config::AppSettings& settings) {
+                                       const std::string& user, const config::AppSettings& settings,
+                                       const release::ResolvedService* run) {
   std::vector<std::string> lines;
   const std::string version = manifest.version.text();
   const auto hook = [&lines](std::string_view name,
@@ -184,9 +184,20 @@ std::vector<std::string> describe_plan(const release::Manifest& manifest, const 
   if (manifest.hooks.pre_upgrade || manifest.hooks.post_switch || manifest.hooks.post_commit)
     lines.push_back("hooks and exec probes run as '" + (user.empty() ? "the caller" : user) + "'");
   hook("pre_upgrade", manifest.hooks.pre_upgrade);
+  const bool hands_over = manifest.strategy == release::kStrategyHandoff;
+  if (run != nullptr) {
+    std::string line = hands_over ? "start it" : "replace the service";
+    if (hands_over && !from.empty()) line += " beside " + from;
+    line += run->user.empty() ? "" : " as '" + run->user + "'";
+    for (const release::Listener& listener : run->service.listeners)
+      line += ", " + listener.name + " at " + listener.address;
+    lines.push_back(std::move(line));
+  }
   lines.push_back(from.empty() ? "switch current to " + version + " (the first release)"
                                : "switch current from " + from + " to " + version);
   hook("post_switch", manifest.hooks.post_switch);
+  if (run != nullptr && hands_over && !from.empty())
+    lines.push_back("give it all new connections; " + from + " stays until the commit");
   for (const release::Probe& probe : manifest.probes)
     lines.push_back("probe '" + probe.name + "' must pass " + std::to_string(probe.successes) +
                     " in a row, every " + base::format_duration(probe.interval));

@@ -11,6 +11,7 @@
 #include "agent/config/settings.hpp"
 #include "agent/journal/journal.hpp"
 #include "agent/release/manifest.hpp"
+#include "agent/release/resolved_service.hpp"
 #include "agent/store/store.hpp"
 #include "agent/trust/trust.hpp"
 
@@ -61,9 +62,9 @@ std::optional<std::string> previous_release(const std::vector<journal::ReleaseRo
 // Whether `target` can run on data that `from` has touched.
 base::Status check_floor(const release::Manifest& from, const std::string& target);
 
-// What --dry-run prints, a line each.
+// What --dry-run prints, a line each. `run`: of a release with a service, as it would run here.
 std::vector<std::string> describe_plan(const release::Manifest& manifest, const std::string& from,
-                                       const std::string& user,
-                                       const config::AppSettings& settings);
+                                       const std::string& user, const config::AppSettings& settings,
+                                       const release::ResolvedService* run = nullptr);
 
 }  // namespace updagent::deploy

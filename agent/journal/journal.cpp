@@ -39,12 +39,24 @@ Status must_exist(const std::string& path) {
       .hint("run it as root, or as a member of the group that [audit] group names");
 }
 
+// After an update of updagent the first who looks at the journal may be a reader.
+Status bring_up_to_date(const Paths& paths, base::Milliseconds busy_timeout) {
+  auto writing = Database::open(paths.database, Database::Access::read_write, busy_timeout);
+  Status migrated =
+      writing ? migrate(*writing, paths, busy_timeout) : Status(std::move(writing).error());
+  if (migrated) return migrated;
+  return Error(Code::journal_unusable,
+               "the journal is an older updagent's: " + migrated.error().line())
+      .hint("once as root: updagent status");
+}
+
 Result<Database> open_to_read(const Paths& paths, base::Milliseconds busy_timeout) {
   UPD_TRY(must_exist(paths.database));
   UPD_ASSIGN(Database database,
              Database::open(paths.database, Database::Access::read_only, busy_timeout));
   UPD_ASSIGN(const SchemaState state, read_schema_state(database, paths.database));
   if (state.version == 0) return no_journal(paths.database);  // its maker is not done
+  if (state.version < own_schema_version()) UPD_TRY(bring_up_to_date(paths, busy_timeout));
   return database;
 }
 

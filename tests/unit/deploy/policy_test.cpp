@@ -473,6 +473,20 @@ TEST(DescribePlan, Names_every_step_in_order_with_what_the_node_cuts) {
   EXPECT_EQ(describe_plan(manifest, "1.4.1", "shop", config::AppSettings()), wanted);
 }
 
+TEST(DescribePlan, Says_where_a_service_runs_and_when_it_gets_its_users) {
+  release::Manifest manifest = manifest_of("1.4.2");
+  manifest.strategy = release::kStrategyHandoff;
+  release::ResolvedService run;
+  run.user = "shop";
+  release::Listener& listener = run.service.listeners.emplace_back();
+  listener.name = "http";
+  listener.address = "tcp:127.0.0.1:9090";
+  const auto lines = describe_plan(manifest, "1.4.1", "shop", config::AppSettings(), &run);
+  ASSERT_GE(lines.size(), 3U);
+  EXPECT_EQ(lines[0], "start it beside 1.4.1 as 'shop', http at tcp:127.0.0.1:9090");
+  EXPECT_EQ(lines[2], "give it all new connections; 1.4.1 stays until the commit");
+}
+
 TEST(DescribePlan, Says_when_there_is_no_release_before) {
   const auto lines = describe_plan(manifest_of("1.0.0"), "", "", config::AppSettings());
   ASSERT_FALSE(lines.empty());

@@ -38,6 +38,18 @@ TEST(Migrations, Are_numbered_without_gaps_and_end_at_our_version) {
   EXPECT_EQ(own_schema_version(), expected);
 }
 
+// What an update of updagent leaves until something writes: the first reader brings it up to date.
+TEST(Migrations, A_reader_brings_an_older_database_up_to_date) {
+  const TempDirectory root;
+  open_journal(root.path());
+  run_sql(root.path(),
+          "PRAGMA user_version = 2; ALTER TABLE apps DROP COLUMN stopped;"
+          "ALTER TABLE apps DROP COLUMN stopped_by; ALTER TABLE apps DROP COLUMN stopped_us");
+  auto reader = try_open(root.path(), Journal::Mode::read_only);
+  ASSERT_TRUE(reader.has_value());
+  EXPECT_FALSE(must(reader->app("shop")).has_value());
+}
+
 TEST(Migrations, A_newer_database_that_allows_us_is_written) {
   const TempDirectory root;
   open_journal(root.path());
