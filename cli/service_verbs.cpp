@@ -136,6 +136,7 @@ base::Result<bool> stop_service(Session& session, const std::string& app) {
     UPD_ASSIGN(client, deploy::ensure_supervisor(session.layout(), app));
   }
   UPD_TRY(stop_and_wait(session, *client, app, false));
+  deploy::remove_empty_cgroups(session.layout(), app);
   return true;
 }
 

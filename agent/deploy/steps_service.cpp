@@ -61,7 +61,8 @@ base::Status Engine::reach_supervisor() {
 
 ServiceDriver::Reconnect Engine::reconnection() const {
   return [layout = context_.layout, app = recorder_.row().app] {
-    return ensure_supervisor(layout, app);
+    // one that was told to stop has left nothing, and must not be started again
+    return find_supervisor(layout, app);
   };
 }
 

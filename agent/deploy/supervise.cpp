@@ -128,6 +128,15 @@ Result<config::ServiceResolution> resolve(const release::Manifest& manifest,
                                  settings);
 }
 
+void remove_empty_cgroups(const config::Layout& layout, const std::string& app) {
+  if (runs_as_unit(layout)) return;  // systemd's
+  const std::string folder = cgroup_folder(layout, app);
+  if (folder.empty()) return;
+  const std::string of_root = folder.substr(0, folder.find_last_of('/'));
+  for (const std::string& path : {folder + "/supervisor", folder, of_root})
+    static_cast<void>(::rmdir(path.c_str()));
+}
+
 Result<service::Client> connect_supervisor(const config::Layout& layout, const std::string& app) {
   return service::Client::connect(service::Places{layout.runtime, app}.control());
 }

@@ -26,12 +26,16 @@ base::Result<config::ServiceResolution> resolve(const release::Manifest& manifes
 // Code::not_found when none runs.
 base::Result<service::Client> connect_supervisor(const config::Layout& layout,
                                                  const std::string& app);
-// One that died is started again, as it has left generations behind; Code::not_found when nothing of
-// the app runs.
+// One that died is started again, as it has left generations behind; Code::not_found when nothing
+// of the app runs.
 base::Result<service::Client> find_supervisor(const config::Layout& layout, const std::string& app);
 // Starts one when none runs: as its unit, or detached from the caller in every way.
 base::Result<service::Client> ensure_supervisor(const config::Layout& layout,
                                                 const std::string& app);
+
+// What a supervisor that has ended leaves of cgroups: it can't remove the one that it is in.
+// Nothing is removed that has processes.
+void remove_empty_cgroups(const config::Layout& layout, const std::string& app);
 
 // The program and its words; `service_fd` as in supervisor_main.cpp (-1: nothing is started).
 base::Result<std::vector<std::string>> supervisor_command(const config::Layout& layout,
