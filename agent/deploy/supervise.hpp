@@ -26,8 +26,8 @@ base::Result<config::ServiceResolution> resolve(const release::Manifest& manifes
 // Code::not_found when none runs.
 base::Result<service::Client> connect_supervisor(const config::Layout& layout,
                                                  const std::string& app);
-// One that died is started again, as it has left generations behind; Code::not_found when nothing of
-// the app runs.
+// One that died is started again, as it has left generations behind; Code::not_found when nothing
+// of the app runs.
 base::Result<service::Client> find_supervisor(const config::Layout& layout, const std::string& app);
 // Starts one when none runs: as its unit, or detached from the caller in every way.
 base::Result<service::Client> ensure_supervisor(const config::Layout& layout,
