@@ -93,8 +93,10 @@ std::vector<const journal::Event*> place_supervisors(const std::vector<journal::
   std::vector<const journal::Event*> of_it;
   for (const journal::Event& event : events)
     if (is_supervisors(event)) of_it.push_back(&event);
-  std::stable_sort(of_it.begin(), of_it.end(),
-                   [](const auto* a, const auto* b) { return a->timestamp_us < b->timestamp_us; });
+  // events of one moment keep their order (clang warns of libstdc++'s stable_sort)
+  std::sort(of_it.begin(), of_it.end(), [](const auto* a, const auto* b) {
+    return a->timestamp_us != b->timestamp_us ? a->timestamp_us < b->timestamp_us : a < b;
+  });
   std::vector<const journal::Event*> after;
   for (const journal::Event* event : of_it) {
     const auto next = std::find_if(bars.begin(), bars.end(), [&](const Bar& bar) {

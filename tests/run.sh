@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # All tests, on a fresh Debian 12 as root: installs what is missing, builds, runs ctest.
 #   bash tests/run.sh                the default run
-#   bash tests/run.sh --long         the torture: 400 random kills, ten minutes for each fuzzer, threads
-#                                    under ThreadSanitizer
+#   bash tests/run.sh --long         the torture: 400 random kills, each process of a handoff killed and
+#                                    stopped at each of its places, 1,000 handoffs, ten minutes for each
+#                                    fuzzer, threads under ThreadSanitizer
 #   bash tests/run.sh --label unit   only one label: unit, e2e, crash, bad, fuzz
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,8 +20,8 @@ while [ $# -gt 0 ]; do
 done
 
 need "${build_packages[@]}" btrfs-progs libgtest-dev clang-19 libclang-rt-19-dev ccache \
-  ca-certificates curl git jq nginx-light openssl procps python3 python3-jsonschema sqlite3 strace \
-  systemd tar util-linux xfsprogs zstd "${server_packages[@]}"
+  ca-certificates curl git iproute2 jq nginx-light openssl procps python3 python3-jsonschema sqlite3 \
+  strace systemd tar util-linux xfsprogs zstd "${server_packages[@]}"
 need_node
 jobs=$(nproc)
 

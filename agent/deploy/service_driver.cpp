@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "agent/listen/diag.hpp"
+#include "agent/service/wire.hpp"
 
 namespace updagent::deploy {
 namespace {

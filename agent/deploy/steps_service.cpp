@@ -185,8 +185,7 @@ void Engine::find_service() {
       observer().warning("the supervisor: " + client.error().line());
     return;
   }
-  auto driver =
-      ServiceDriver::begin(std::move(*client), recorder_.row().trace_id, reconnection());
+  auto driver = ServiceDriver::begin(std::move(*client), recorder_.row().trace_id, reconnection());
   if (driver)
     plan_.service = std::move(*driver);
   else

@@ -16,10 +16,6 @@ namespace updagent::service {
 // A supervisor answers from its loop at once; past this it hangs or was stopped.
 inline constexpr base::Milliseconds kAnswerPatience{5'000};
 
-// A weight holds for so long after the driver last said so (renewed every 2 s): long enough for a
-// driver that waits for a processor, short enough for users who got a bad candidate.
-inline constexpr base::Milliseconds kLease{10'000};
-
 class Client {
  public:
   // Code::not_found when no supervisor listens there.

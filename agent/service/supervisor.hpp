@@ -23,7 +23,6 @@
 #include "agent/launch/output_bound.hpp"
 #include "agent/listen/adopt.hpp"
 #include "agent/listen/steering.hpp"
-#include "agent/service/client.hpp"
 #include "agent/service/control.hpp"
 #include "agent/service/drain.hpp"
 #include "agent/service/event_spool.hpp"
@@ -43,7 +42,8 @@ inline constexpr base::Milliseconds kLastBackoff{30'000};
 inline constexpr base::Milliseconds kCalm{60'000};
 inline constexpr int kCrashLoop = 5;             // crashes without a calm between them
 inline constexpr std::size_t kTailBytes = 4096;  // of a failed service's output, into the log
-// Of one generation in an hour: what is wrong is said by then, and the journal takes them in at once.
+// Of one generation in an hour: what is wrong is said by then, and the journal takes them in at
+// once.
 inline constexpr int kMaxComplaints = 50;
 inline constexpr base::Milliseconds kComplaintSpan{3'600'000};
 inline constexpr base::Milliseconds kPromptMigration{100};  // for a candidate that is rolled back

@@ -79,11 +79,13 @@ class Row:
         return {"committed": {0}, "undone": {undone}, "either": {0, undone}}[self.expected()]
 
     def allowed(self):
-        """Who is killed while users are with it loses what it had accepted and not answered; and no one else does."""
+        """Who is killed loses what it had accepted and not answered, and no one else does. The old one has streams
+        until its end, the candidate has users from the shift on."""
         if self.signal == "STOP":
             return frozenset()
-        with_users = "candidate" if self.passed(SHIFTED_AT - (0 if self.by_driver() else 1)) else "old"
-        return scene.IN_FLIGHT if with_users in self.victims else frozenset()
+        shifted = self.passed(SHIFTED_AT - (0 if self.by_driver() else 1))
+        with_users = {"old", "candidate"} if shifted else {"old"}
+        return scene.IN_FLIGHT if with_users & set(self.victims) else frozenset()
 
 
 def exists(row):
