@@ -112,9 +112,10 @@ void Engine::add_stage_detail(std::string_view name, journal::Json value) {
 }
 
 // What hindered the journal may be over: whoever opens it imports what waits. If not, the next
-// does.
+// does. Where a service was not good its supervisor has said there why, and that is asked for now.
 void Engine::import_spool() {
-  if (!recorder_.spooled()) return;
+  const bool explained = strategy() != Strategy::files && plan_.outcome != Outcome::committed;
+  if (!recorder_.spooled() && !explained) return;
   constexpr base::Milliseconds kBriefly{500};
   static_cast<void>(journal::Journal::open(context_.journal_paths(), plan_.node_name,
                                            journal::Journal::Mode::read_write,

@@ -28,6 +28,7 @@ import multiprocessing
 import os
 import pathlib
 import re
+import resource
 import socket
 import statistics
 import subprocess
@@ -238,6 +239,9 @@ def measure_steering(options):
 # --- how long a rollback takes ---
 
 
+KEPT = 2000  # connections of each process; more than come while we wait for a processor
+
+
 def connect_and_note(port, stop_ns, pipe):
     """Connects until then; says for each connection when connect(2) returned and who answered it."""
     made = []
@@ -246,7 +250,7 @@ def connect_and_note(port, stop_ns, pipe):
         one = socket.socket()
         one.connect(("127.0.0.1", port))
         made.append((time.monotonic_ns(), one))
-        if stop_ns.value == 0 and len(made) > 500:  # only the newest count, and the queue is not for ever
+        if stop_ns.value == 0 and len(made) > KEPT:  # what was long before the decision does not count
             made.pop(0)[1].close()
     answers = []
     for at_ns, one in made:
@@ -348,6 +352,7 @@ def main():
     parser.add_argument("--folder", default="/var/tmp")
     options = parser.parse_args()
     servers.become_subreaper()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     for part in options.part or PARTS:
         print("load average: " + " ".join(f"{one:.2f}" for one in os.getloadavg()) + "\n", flush=True)
         PARTS[part](options)

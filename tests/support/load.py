@@ -160,11 +160,22 @@ class Load:
     def _wait(self, condition, limit_s=ANSWER_LIMIT_S):
         with self.arrived:
             if not self.arrived.wait_for(lambda: condition() or self.ended, timeout=limit_s):
-                raise AssertionError(f"the load client said nothing of it in {limit_s} s: {self.events[-1:]}")
+                raise AssertionError(f"the load client said nothing of it in {limit_s} s; of late:\n{self._of_late()}")
             answer = condition()
         if not answer:
             raise AssertionError("the load client has ended")
         return answer
+
+    def _of_late(self):
+        """What a person needs who asks why nothing came: the last second of each flow, and the last failures."""
+        windows = [e for e in self.events if e["event"] == "window"]
+        newest = max((w["to_ns"] for w in windows), default=0)
+        lines = []
+        for flow in sorted({w["flow"] for w in windows}):
+            late = Segment(w for w in windows if w["flow"] == flow and w["to_ns"] > newest - 1_000_000_000)
+            classes = {name: count for name, count in late.classes.items() if count}
+            lines.append(f"{flow}: {late.requests} requests, {classes}, answers by {dict(late.generations)}")
+        return "\n".join(lines + [str(e) for e in self.events if e["event"] == "failure"][-5:])
 
     def _command(self, text):
         """Sends a command that is answered by a mark; the mark's time."""

@@ -123,14 +123,16 @@ void Flow::send_request(Slot& slot) {
   read_response(slot, EPOLLOUT);
 }
 
-// How much of it now; 0: its alarm reads on.
+// How much of it now; 0: its alarm reads on. In pieces of kSlowReadUs: others wait for their turn
+// meanwhile.
 std::size_t Flow::may_read(Slot& slot, std::size_t most) {
   if (spec_.read_rate == 0) return most;
   const std::int64_t now = now_us();
-  const double allowed =
-      static_cast<double>(spec_.read_rate) * static_cast<double>(now - slot.sent_us) / 1e6 -
-      static_cast<double>(slot.response.received());
-  if (allowed >= 1) return std::min(most, static_cast<std::size_t>(allowed));
+  const auto rate = static_cast<double>(spec_.read_rate);
+  const double allowed = rate * static_cast<double>(now - slot.sent_us) / 1e6 -
+                         static_cast<double>(slot.response.received());
+  const double piece = std::max(1.0, rate * kSlowReadUs / 1e6);
+  if (allowed >= piece) return std::min(most, static_cast<std::size_t>(allowed));
   slot.slowed = true;
   set_deadline(slot, now + kSlowReadUs);
   return 0;

@@ -1,7 +1,5 @@
 #include "tests/handoff/load/response.hpp"
 
-#include <strings.h>
-
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -16,7 +14,11 @@ constexpr std::size_t kMaxText = 64 * 1024;  // of a body that is compared as a 
 constexpr std::size_t kMaxLine = 4096;       // chunk sizes, trailers
 
 bool same(View a, View b) {
-  return a.size() == b.size() && ::strncasecmp(a.data(), b.data(), a.size()) == 0;
+  const auto lower = [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  };
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [&](char x, char y) { return lower(x) == lower(y); });
 }
 
 View take_until(View& text, View separator) {

@@ -22,7 +22,7 @@ DEMO = os.environ["UPDAGENT_DEMO_SERVICE"]
 LONG = os.environ.get("UPDAGENT_LONG") == "1"
 # More than what a server's socket holds, so that it must go on writing while the client reads slowly.
 DOWNLOAD_BYTES = 6 * 1024 * 1024
-DOWNLOAD_RATE = 4 * 1024 * 1024
+DOWNLOAD_RATE = 3 * 1024 * 1024
 KEPT = 8  # connections that are kept alive
 LONG_FACTOR = 10  # more handoffs with --long
 GENERATIONS = 8  # old ones that still send a download live beside the new ones
@@ -127,7 +127,7 @@ class ServerCase(harness.Case):
         if self.keepalive:
             flows["kept"] = common | {"connections": KEPT, "rate": 100, "keepalive": 1}
         if self.downloads:
-            flows["files"] = common | {"connections": 3, "path": "/files/stream", "stream": DOWNLOAD_BYTES,
+            flows["files"] = common | {"connections": 2, "path": "/files/stream", "stream": DOWNLOAD_BYTES,
                                        "read_rate": DOWNLOAD_RATE}
         return flows
 

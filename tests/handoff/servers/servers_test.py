@@ -28,6 +28,9 @@ class Nginx(ServerCase):
         self.start_first()
         answer = self.apply(self.pack(1, changes), 1)
         self.assertEqual((answer["outcome"], self.node_.current(self.recipe.app)), ("aborted", "1.0.0"))
+        failed = [e for e in self.node_.events("--trace", answer["trace_id"]) if e["event"] == "service.failed"]
+        self.assertEqual(len(failed), 1)  # the log explains it, and is there at once
+        self.assertIn("output", failed[0]["detail"])
         return answer["error"]["message"]
 
     def test_reuseport_is_refused_by_name(self):
@@ -101,7 +104,8 @@ class Go(ServerCase):
             source = self.workshop.path / "gate.go"
             source.write_text(self.sources.replace("8080", str(self.port)))
             environment = {"PATH": "/usr/bin:/bin", "CGO_ENABLED": "0", "GO111MODULE": "off", "GOFLAGS": "-trimpath",
-                           "GOCACHE": str(self.workshop.path / "go-cache"), "HOME": str(self.workshop.path)}
+                           "GOCACHE": str(pathlib.Path(harness.BINARY).parent / "go-cache"),  # kept: half a minute
+                           "HOME": str(self.workshop.path)}
             subprocess.run(["go", "build", "-o", program, source], check=True, env=environment, timeout=600)
         (tree / "bin").mkdir()
         shutil.copy(program, tree / "bin" / "gate")
