@@ -103,7 +103,15 @@ class Upgrade(Case):
     def test_descriptors_do_not_pile_up(self):
         self.handoff(self.service("1.0.0"))
         self.upgrade()
-        descriptors = lambda: len(os.listdir(f"/proc/{self.supervisor.process.pid}/fd"))
+
+        def descriptors():
+            control = self.supervisor.connect()
+            for _ in range(2):  # a turn of the loop for whoever has just gone
+                control.ask("status")
+            count = len(os.listdir(f"/proc/{self.supervisor.process.pid}/fd"))
+            control.close()
+            return count
+
         before = descriptors()
         program = self.newer()
         for _ in range(10):
