@@ -630,6 +630,9 @@ std::vector<pid_t> Generation::processes() const {
 void Generation::look_for_rest() {
   rest_timer_.reset();
   if (life_ != Life::stopping) return;
+  // The cgroup is empty before its main process can be reaped; not waited for it would be a zombie
+  // for as long as we live. Its end calls again.
+  if (process_watch_) return;
   bool left = false;
   if (cgroup_) {
     const auto populated = cgroup_->populated();

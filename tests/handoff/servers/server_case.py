@@ -41,6 +41,23 @@ def background(words, port):
         process.wait(timeout=harness.COMMAND_LIMIT_S)
 
 
+def _stat(pid):
+    """[state, parent, ...] of a process that may just have ended."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ["", "0"]
+
+
+def parent_of(pid):
+    return int(_stat(pid)[1])
+
+
+def zombies_of(parent):
+    stats = {pid: _stat(pid) for pid in filter(str.isdigit, os.listdir("/proc"))}
+    return [pid for pid, stat in stats.items() if stat[0] == "Z" and int(stat[1]) == parent]
+
+
 def stream_text(size):
     return b"".join(b"%015x\n" % line for line in range(size // 16))
 
@@ -173,3 +190,5 @@ class ServerCase(harness.Case):
         """Each old generation came to its own end by its stop signal, and none had to be started again."""
         found = [event for event in self.node_.events() if event["event"] in ("service.complaint", "service.failed", "service.cut")]
         self.assertEqual(found, [])
+        parent = parent_of(self.generations()[0]["pid"])
+        self.assertEqual(zombies_of(parent), [], "the supervisor has not reaped what it started")
