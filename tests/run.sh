@@ -30,7 +30,7 @@ cmake --preset debug >/dev/null
 cmake --build --preset debug -j "$jobs"
 cmake --preset fuzz >/dev/null
 # the fuzzers, and all of the product: clang sees what g++ does not
-cmake --build --preset fuzz -j "$jobs" --target all updagent
+cmake --build --preset fuzz -j "$jobs" --target all updagent updagent-supervisor
 printf 'built in %d s\n' $((SECONDS - began))
 
 # Everything in the tests that is real (nginx, node, compilers) is slower under the sanitizers' care.

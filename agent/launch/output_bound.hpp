@@ -12,9 +12,9 @@
 // the first write on it is looked at by timer, the less often the slower it grows, until it is
 // quiet again.
 //
-// The bound: kMaxOutputBytes, and what is written between two looks (kLongestLook at most) and while
-// a cut is done. While no supervisor lives nothing is cut; the next one does it when it adds the
-// file.
+// The bound: kMaxOutputBytes, and what is written between two looks (kLongestLook at most) and
+// while a cut is done. While no supervisor lives nothing is cut; the next one does it when it adds
+// the file.
 #pragma once
 
 #include <cstdint>
