@@ -76,6 +76,7 @@ Result<std::vector<PortHolder>> inet_holders_of(const Address& address) {
 }
 
 void name_owners(std::vector<PortHolder>& holders) {
+  if (holders.empty()) return;
   std::vector<std::uint32_t> inodes;
   for (const PortHolder& holder : holders) inodes.push_back(holder.inode);
   const auto owners = owners_of(std::move(inodes));
@@ -141,14 +142,14 @@ Address remote_address(const inet_diag_msg& message, Transport transport) {
 }
 
 Result<std::vector<PortHolder>> holders_of(const Address& address) {
-  UPD_ASSIGN(std::vector<PortHolder> holders,
-             address.is_inet() ? inet_holders_of(address) : unix_holders_of(address));
-  name_owners(holders);
-  return holders;
+  return strangers_at(address, InodeSet());
 }
 
-std::vector<PortHolder> strangers(std::vector<PortHolder> holders, const InodeSet& own) {
+Result<std::vector<PortHolder>> strangers_at(const Address& address, const InodeSet& own) {
+  UPD_ASSIGN(std::vector<PortHolder> holders,
+             address.is_inet() ? inet_holders_of(address) : unix_holders_of(address));
   std::erase_if(holders, [&](const PortHolder& holder) { return own.has(holder.inode); });
+  name_owners(holders);
   return holders;
 }
 

@@ -235,22 +235,21 @@ std::vector<listen::PortHolder> ListenerSet::strangers(const listen::InodeSet& o
   std::vector<listen::PortHolder> found;
   for (const auto& [key, entry] : entries_) {
     if (!entry.steered) continue;
-    auto holders = listen::holders_of(entry.spec.address);
+    auto holders = listen::strangers_at(entry.spec.address, own);
     if (!holders) continue;
-    for (listen::PortHolder& one : listen::strangers(std::move(*holders), own))
+    for (listen::PortHolder& one : *holders)
       if (listen::in_group_of(one, entry.spec.address)) found.push_back(std::move(one));
   }
   return found;
 }
 
-Status ListenerSet::check_own_sockets(const Generation& generation) const {
-  listen::InodeSet given;
-  for (const OwnSocket& socket : generation.plan().sockets)
-    if (const auto inode = listen::inode_of(socket.fd.get())) given.add(*inode);
+Status ListenerSet::check_own_sockets(const Generation& generation,
+                                      const listen::InodeSet& given) const {
+  std::vector<listen::PortHolder> beside = strangers(given);
+  if (beside.empty()) return base::ok();
   listen::InodeSet held;
   for (const pid_t pid : generation.processes())
     static_cast<void>(held.add_process(pid));  // one that has just ended has none
-  std::vector<listen::PortHolder> beside = strangers(given);
   std::erase_if(beside, [&](const listen::PortHolder& holder) { return !held.has(holder.inode); });
   if (beside.empty()) return base::ok();
   return Error(Code::probe_failed, "the service listens with sockets of its own, too")

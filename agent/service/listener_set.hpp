@@ -52,11 +52,12 @@ class ListenerSet {
   std::vector<std::string> check();
 
   // Sockets at our steered addresses that are not among `own` and that the kernel takes for members
-  // of our groups: when the program does not choose they get connections. A walk through /proc.
+  // of our groups: when the program does not choose they get connections. A walk through /proc when
+  // there are any.
   std::vector<listen::PortHolder> strangers(const listen::InodeSet& own) const;
   // An error when the generation's processes listen at its addresses with sockets of their own
-  // beside those that they were given: no connection is ever steered to those.
-  base::Status check_own_sockets(const Generation& generation) const;
+  // beside those that all were given (`given`): no connection is ever steered to those.
+  base::Status check_own_sockets(const Generation& generation, const listen::InodeSet& given) const;
 
   // The addresses, for connections_of().
   std::vector<listen::Address> addresses(const Generation& generation) const;

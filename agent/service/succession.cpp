@@ -57,9 +57,12 @@ std::string stored_name(std::uint64_t generation, std::size_t index,
 // --------------------------------------------------------------------------------------
 
 void Supervisor::save_state() {
-  const Status written = replace_file(
-      setup_.places.state(), describe_state().dump(-1, ' ', false, Json::error_handler_t::replace));
-  if (!written) ::syslog(LOG_ERR, "updagent: %s", written.error().line().c_str());
+  std::string text = describe_state().dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (text != saved_state_) {  // a service may say the same thing as often as it likes
+    const Status written = replace_file(setup_.places.state(), text);
+    if (!written) ::syslog(LOG_ERR, "updagent: %s", written.error().line().c_str());
+    saved_state_ = written ? std::move(text) : std::string();
+  }
   base::failpoint::hit("service.state_saved");
 }
 

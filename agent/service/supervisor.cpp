@@ -232,13 +232,17 @@ void Supervisor::check_steering() {
   }
 }
 
-void Supervisor::look_for_strangers() {
-  if (!listeners_ || !policy_) return;
+listen::InodeSet Supervisor::own_sockets() const {
   listen::InodeSet own;
   for (const auto& [number, generation] : generations_)
-    for (const OwnSocket& socket : generation->sockets())
+    for (const OwnSocket& socket : generation->plan().sockets)
       if (const auto inode = listen::inode_of(socket.fd.get())) own.add(*inode);
-  const std::vector<listen::PortHolder> found = listeners_->strangers(own);
+  return own;
+}
+
+void Supervisor::look_for_strangers() {
+  if (!listeners_ || !policy_) return;
+  const std::vector<listen::PortHolder> found = listeners_->strangers(own_sockets());
   const std::string text = found.empty() ? "" : listen::describe(found);
   if (text == strangers_) return;
   strangers_ = text;
@@ -337,7 +341,7 @@ void Supervisor::look_whether_listening(std::uint64_t number) {
 
 void Supervisor::on_ready(Generation& generation) {
   base::failpoint::hit("service.ready");
-  if (const Status own = listeners_->check_own_sockets(generation);
+  if (const Status own = listeners_->check_own_sockets(generation, own_sockets());
       !own && deployment_ && deployment_->candidate == generation.number())
     return on_failed(generation, own.error());
   event("service.ready", "success", &generation, {{"pid", generation.main_pid()}});

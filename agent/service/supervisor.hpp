@@ -171,6 +171,7 @@ class Supervisor {
                             const std::vector<listen::Adopted>& listeners);
   void adopted_ended(Generation& generation);
   void check_steering();
+  listen::InodeSet own_sockets() const;
   void look_for_strangers();
   void count_cut(const Generation& generation);
   base::Status check_room(const Generation* active) const;
@@ -221,7 +222,8 @@ class Supervisor {
   std::optional<Deployment> deployment_;
   bool stop_wanted_ = false;  // `updagent stop`: nothing is to run
   std::string last_problem_;
-  std::string strangers_;  // in our groups, as they were last reported
+  std::string saved_state_;  // what the state file has
+  std::string strangers_;    // in our groups, as they were last reported
 
   std::unique_ptr<ControlServer> control_;
   Watch holder_watch_;

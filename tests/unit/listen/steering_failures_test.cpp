@@ -216,7 +216,7 @@ TEST_F(SteeringFailures, A_stranger_that_joins_later_gets_nothing_and_is_found) 
   EXPECT_EQ(app.ask_many(200), (Counts{{0, 200}}));
   InodeSet own;
   own.add(must(inode_of(app.fd(0))));
-  const auto found = strangers(must(holders_of(app.spec.address)), own);
+  const auto found = must(strangers_at(app.spec.address, own));
   ASSERT_EQ(found.size(), 1U);
   EXPECT_EQ(found[0].inode, must(inode_of(stranger.get())));
   EXPECT_TRUE(in_group_of(found[0], app.spec.address));
