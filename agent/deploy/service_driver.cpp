@@ -199,7 +199,7 @@ Status ServiceDriver::mark_ready() {
 
 Status ServiceDriver::set_weight(std::uint16_t weight) {
   UPD_TRY(ask("weight", {{"weight", weight}}));
-  weighted_ = weight > 0;
+  weighted_ = renews_ = weight > 0;
   renewed_us_ = base::monotonic_now_us();
   return base::ok();
 }
@@ -222,6 +222,7 @@ Status ServiceDriver::commit() {
 Status ServiceDriver::roll_back(const std::string& reason,
                                 const std::optional<release::ResolvedService>& again) {
   candidate_ = ServiceStatus();
+  renews_ = false;  // whatever becomes of this
   base::UniqueFd descriptor;
   if (again) {
     UPD_ASSIGN(const std::string text, release::resolved_service_to_json(*again, Code::internal));
@@ -243,7 +244,7 @@ Status ServiceDriver::tick() {
     if (!news) break;
     UPD_TRY(hear(*news));
   }
-  if (!weighted_ || base::monotonic_now_us() - renewed_us_ < kRenewEvery.count() * 1000)
+  if (!weighted_ || !renews_ || base::monotonic_now_us() - renewed_us_ < kRenewEvery.count() * 1000)
     return base::ok();
   UPD_TRY(ask("renew"));
   renewed_us_ = base::monotonic_now_us();

@@ -93,6 +93,7 @@ class ServiceDriver {
   bool ready_ = false;
   bool resumed_ = false;  // by the last next_news()
   bool weighted_ = false;
+  bool renews_ = false;
   std::int64_t renewed_us_ = 0;
 };
 

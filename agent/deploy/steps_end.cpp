@@ -184,7 +184,10 @@ bool Engine::was_stopped_from_outside(const release::Manifest& manifest) const {
   if (strategy_from_name(manifest.strategy).value_or(Strategy::files) == Strategy::files)
     return false;
   const std::string& app = recorder_.row().app;
-  return !connect_supervisor(context_.layout, app) && !has_living_generations(context_.layout, app);
+  auto client = connect_supervisor(context_.layout, app);
+  if (!client) return !has_living_generations(context_.layout, app);
+  const auto status = client->ask("status");
+  return status && status->value("stopping", false);
 }
 
 base::Status Engine::cleanup() {

@@ -48,11 +48,12 @@ base::Status Engine::resolve_candidate() {
 }
 
 base::Status Engine::reach_supervisor() {
-  if (plan_.service) return base::ok();
-  UPD_TRY(place_for(*plan_.manifest, *plan_.user));
-  UPD_ASSIGN(service::Client client, ensure_supervisor(context_.layout, plan_.manifest->app));
-  UPD_ASSIGN(plan_.service,
-             ServiceDriver::begin(std::move(client), recorder_.row().trace_id, reconnection()));
+  if (!plan_.service) {
+    UPD_TRY(place_for(*plan_.manifest, *plan_.user));
+    UPD_ASSIGN(service::Client client, ensure_supervisor(context_.layout, plan_.manifest->app));
+    UPD_ASSIGN(plan_.service,
+               ServiceDriver::begin(std::move(client), recorder_.row().trace_id, reconnection()));
+  }
   // of a driver that died: its deployment is over, or we would not be here
   if (plan_.service->candidate().number != 0)
     UPD_TRY(plan_.service->roll_back("left over from another deployment"));

@@ -64,7 +64,9 @@ bool read_poll(NotifyMessage& message, std::string_view value) {
 }
 
 bool read_status(NotifyMessage& message, std::string_view value) {
-  message.status = cut_utf8(without_controls(base::to_valid_utf8(value)), kMaxStatusBytes);
+  // what could turn the reading direction of a terminal is escaped, what could drive it is left out
+  message.status =
+      cut_utf8(base::printable(without_controls(base::to_valid_utf8(value))), kMaxStatusBytes);
   return true;
 }
 

@@ -16,6 +16,7 @@ using base::Status;
 }  // namespace
 
 Result<Answer> Supervisor::op_adopt(const Request& request) {
+  UPD_TRY(check_not_stopping());
   if (!generations_.empty())
     return Error(Code::busy, "a service of '" + setup_.places.app + "' runs under updagent already")
         .got("version " + generations_.begin()->second->version())

@@ -319,23 +319,30 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
 }
 
 void Generation::arm_ready_timeout(base::Milliseconds span) {
+  due_us_ = base::wall_now_us() + span.count() * 1000;
   timeout_ = loop_.after(span, [this] {
     Status bound = injector_ ? injector_->all_bound() : base::ok();
     fail(bound ? Error(Code::timed_out, run_name() + " was not ready in time")
                      .expected(std::string(release::ready_name(plan_.run.service.ready)) +
-                               " within " + base::format_duration(plan_.run.service.ready_timeout))
+                               " within " + base::format_duration(time_given()))
                      .got(status_text_.empty() ? "nothing" : "'" + status_text_ + "'")
                : std::move(bound).error());
   });
 }
 
 void Generation::arm_stop_timeout(base::Milliseconds span) {
+  due_us_ = base::wall_now_us() + span.count() * 1000;
   timeout_ = loop_.after(span, [this] {
     events_.complaint(*this, run_name() + " did not stop within " +
-                                 base::format_duration(stop_patience_) + ": killed");
+                                 base::format_duration(time_given()) + ": killed");
     kill_all();
     look_for_rest();
   });
+}
+
+// Of the start or stop that is under way, extensions included.
+base::Milliseconds Generation::time_given() const {
+  return base::Milliseconds(std::max<std::int64_t>(due_us_ - since_us_, 0) / 1000);
 }
 
 std::string Generation::run_name() const {
@@ -498,16 +505,15 @@ void Generation::extend_timeout(std::uint64_t usec) {
   if (life_ != Life::starting && life_ != Life::stopping) return;
   const base::Milliseconds bound =
       life_ == Life::starting ? plan_.run.max_ready_timeout : plan_.run.max_stop_timeout;
-  const std::int64_t spent_us = base::wall_now_us() - since_us_;
-  const std::int64_t left_us = std::max<std::int64_t>(bound.count() * 1000 - spent_us, 0);
-  const base::Milliseconds span(std::min(static_cast<std::int64_t>(usec / 1000), left_us / 1000));
-  if (life_ == Life::stopping) {
-    timeout_ = loop_.after(span, [this] { kill_all(); });
-  } else {
-    timeout_ = loop_.after(span, [this] {
-      fail(Error(Code::timed_out, run_name() + " was not ready in the time that it asked for"));
-    });
-  }
+  const std::int64_t now_us = base::wall_now_us();
+  const std::int64_t due_us =
+      std::min(now_us + static_cast<std::int64_t>(usec), since_us_ + bound.count() * 1000);
+  if (due_us <= due_us_) return;  // it has more time already
+  const base::Milliseconds span((due_us - now_us) / 1000);
+  if (life_ == Life::stopping)
+    arm_stop_timeout(span);
+  else
+    arm_ready_timeout(span);
 }
 
 // --- life
@@ -603,8 +609,7 @@ void Generation::stop(bool immediately, base::Milliseconds more) {
     kill_all();
     return look_for_rest();
   }
-  stop_patience_ = plan_.run.service.stop_timeout + more;
-  arm_stop_timeout(stop_patience_);
+  arm_stop_timeout(plan_.run.service.stop_timeout + more);
 }
 
 void Generation::kill_all() {
@@ -683,7 +688,7 @@ Json Generation::to_json() const {
           {"watchdog_usec", watchdog_usec_.value_or(0)},
           {"in_journal", output_in_journal_},
           {"adopted", plan_.adopted},
-          {"stop_patience_ms", stop_patience_.count()},
+          {"due_us", due_us_},
           {"process", process_ ? identity_json(process_->identity()) : Json(nullptr)},
           {"sockets", std::move(sockets)},
           {"run", run ? *run : std::string()}};
@@ -691,22 +696,40 @@ Json Generation::to_json() const {
 
 Status Generation::adopt(const Json& state, launch::FdStore* stored, Inherited inherited) {
   const release::ResolvedService& run = plan_.run;
-  if (plan_.adopted) {
-    UPD_ASSIGN(launch::ProcessWatch process,
-               launch::ProcessWatch::adopt(identity_from(state.value("process", Json::object()))));
-    UPD_TRY(take_over(std::move(process)));
-    if (state.value("life", std::string()) == "stopping") life_ = Life::stopping;
+  starts_ = state.value("starts", 1);
+  since_us_ = state.value("since_us", base::wall_now_us());
+  due_us_ = state.value("due_us", std::int64_t{0});
+  status_text_ = state.value("status", std::string());
+  const std::string life = state.value("life", std::string());
+  if (life == "stopping") life_ = Life::stopping;
+  if (stored != nullptr) {
+    UPD_ASSIGN(store_, stored->copy_for(listener_names(run.service)));
+  } else {
+    UPD_ASSIGN(store_, launch::FdStore::create(listener_names(run.service)));
+  }
+  if (!plan_.adopted) UPD_TRY(adopt_surroundings(state, std::move(inherited.notify_socket)));
+  const Status found = adopt_process(state, std::move(inherited));
+  if (life_ == Life::stopping) {
+    // whether its main process still lives or not: the rest has its time
+    arm_stop_timeout(time_left());
+    if (!found) rest_timer_ = loop_.after(base::Milliseconds(0), [this] { look_for_rest(); });
     return base::ok();
   }
-  if (run.user.empty()) {
+  UPD_TRY(found);
+  arm_watchdog();
+  life_ = life == "starting" ? Life::starting : Life::ready;
+  // The clocks of our predecessor go on. A READY that nobody was there to hear is not said again.
+  if (life_ == Life::starting) arm_ready_timeout(time_left());
+  return base::ok();
+}
+
+// What a service that updagent did not start has none of.
+Status Generation::adopt_surroundings(const Json& state, base::UniqueFd notify_socket) {
+  if (plan_.run.user.empty()) {
     identity_ = base::own_identity();
   } else {
-    UPD_ASSIGN(identity_, base::identity_of_user(run.user));
+    UPD_ASSIGN(identity_, base::identity_of_user(plan_.run.user));
   }
-  starts_ = state.value("starts", 1);
-  stop_patience_ = base::Milliseconds(state.value("stop_patience_ms", std::int64_t{0}));
-  since_us_ = state.value("since_us", base::wall_now_us());
-  status_text_ = state.value("status", std::string());
   output_in_journal_ = state.value("in_journal", false);
   if (const std::uint64_t usec = state.value("watchdog_usec", std::uint64_t{0}); usec > 0)
     watchdog_usec_ = usec;
@@ -717,30 +740,22 @@ Status Generation::adopt(const Json& state, launch::FdStore* stored, Inherited i
                  loop_.watch(cgroup_->event_fd(), EPOLLIN, [this] { on_cgroup_event(); }));
     }
   }
-  if (stored != nullptr) {
-    UPD_ASSIGN(store_, stored->copy_for(listener_names(run.service)));
-  } else {
-    UPD_ASSIGN(store_, launch::FdStore::create(listener_names(run.service)));
-  }
   UPD_TRY(watch_store());
-  UPD_TRY(prepare_notify(std::move(inherited.notify_socket)));
+  return prepare_notify(std::move(notify_socket));
+}
+
+Status Generation::adopt_process(const Json& state, Inherited inherited) {
   if (!state.contains("process") || state["process"].is_null())
     return Error(Code::not_found, run_name() + " had not started");
   UPD_ASSIGN(process_, launch::ProcessWatch::adopt(identity_from(state["process"])));
   UPD_TRY(watch_process());
   inject_notify_ = std::move(inherited.inject_notify);
   inject_journal_ = std::move(inherited.inject_journal);
-  if (inject_notify_) UPD_TRY(make_injector());
-  arm_watchdog();
-  const std::string life = state.value("life", std::string());
-  life_ = life == "starting" ? Life::starting : life == "stopping" ? Life::stopping : Life::ready;
-  // The clocks of our predecessor go on. A READY that nobody was there to hear is not said again.
-  const base::Milliseconds spent(std::max<std::int64_t>(base::wall_now_us() - since_us_, 0) / 1000);
-  if (life_ == Life::starting)
-    arm_ready_timeout(std::max(run.service.ready_timeout - spent, base::Milliseconds(0)));
-  if (life_ == Life::stopping)
-    arm_stop_timeout(std::max(stop_patience_ - spent, base::Milliseconds(0)));
-  return base::ok();
+  return inject_notify_ ? make_injector() : base::ok();
+}
+
+base::Milliseconds Generation::time_left() const {
+  return base::Milliseconds(std::max<std::int64_t>(due_us_ - base::wall_now_us(), 0) / 1000);
 }
 
 }  // namespace updagent::service

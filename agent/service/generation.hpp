@@ -130,6 +130,10 @@ class Generation {
 
  private:
   std::string run_name() const;
+  base::Milliseconds time_given() const;
+  base::Milliseconds time_left() const;
+  base::Status adopt_surroundings(const base::Json& state, base::UniqueFd notify_socket);
+  base::Status adopt_process(const base::Json& state, Inherited inherited);
   base::Status prepare_folders();
   base::Status prepare_notify(base::UniqueFd inherited = {});
   base::Status prepare_cgroup();
@@ -170,7 +174,7 @@ class Generation {
   std::string status_text_;
   std::int64_t since_us_ = 0;  // of its present life, wall clock
   int starts_ = 0;
-  base::Milliseconds stop_patience_{0};  // from the stop signal to the kill
+  std::int64_t due_us_ = 0;  // of `timeout_`, wall clock: a successor's clock goes on
   int oom_score_ = 0;
   bool output_in_journal_ = false;
   bool main_told_ = false;  // MAINPID said so

@@ -76,6 +76,12 @@ Status Supervisor::check_epoch(const Request& request) const {
   return base::ok();
 }
 
+Status Supervisor::check_not_stopping() const {
+  if (!stop_wanted_ || generations_.empty()) return base::ok();
+  return Error(Code::busy, "'" + setup_.places.app + "' is being stopped")
+      .hint("again when updagent status shows no generation of it");
+}
+
 Error Supervisor::ended_by_somebody_else(std::uint64_t epoch) const {
   return Error(Code::busy, "this deployment was ended by somebody else")
       .expected("epoch " + std::to_string(epoch_))
@@ -86,6 +92,9 @@ Result<Answer> Supervisor::op_begin(const Request& request) {
   if (deployment_ && deployment_->driver != 0 && control_->is_open(deployment_->driver))
     return Error(Code::busy, "a deployment of this app is under way")
         .got("trace " + deployment_->trace_id);
+  if (deployment_ && deployment_->automatic)
+    return Error(Code::busy, "a restart of this app is under way").hint("again in a moment");
+  UPD_TRY(check_not_stopping());
   // a driver whose supervisor died goes on where it was, if nobody has ended that for it
   if (const std::uint64_t before = request.number("resumes"); before != 0)
     if (!deployment_ || deployment_->epoch != before) return ended_by_somebody_else(before);
@@ -131,21 +140,14 @@ Result<Answer> Supervisor::op_start(const Request& request) {
   if (!restarts) UPD_TRY(check_room(before));
   UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
   deployment_->candidate = generation->number();
+  deployment_->lease_lost = false;  // of another candidate, if of any
+  Status started = base::ok();
   if (restarts && before != nullptr) {
-    // from now on connections wait in the new one's queue
-    deployment_->waits_for_old = true;
-    deployment_->old = before->number();
-    deployment_->old_run = before->plan().run;
-    active_ = generation->number();
-    UPD_TRY(apply_roles(0, 0));
-    save_state();
-    // No drain: users wait for every moment of it. What is in flight its own graceful stop ends.
-    before->set_role(Role::draining);
-    before->stop(false);
-    return Answer{{"generation", generation->number()}};
+    started = replace_in_place(*generation, *before);
+  } else {
+    started = apply_roles(0, 0);
+    if (started) started = start_generation(*generation);
   }
-  UPD_TRY(apply_roles(0, 0));
-  Status started = start_generation(*generation);
   if (!started) {
     generation->stop(true);
     deployment_->candidate = 0;
@@ -242,13 +244,7 @@ Result<Answer> Supervisor::op_commit(const Request&) {
   if (generation == nullptr || generation->life() == Life::gone)
     return Error(Code::not_found, "there is no candidate");
   const std::uint64_t number = generation->number();
-  if (active_ == number) {  // strategy restart: it has the traffic since its start
-    deployment_->candidate = 0;
-    find(number)->set_role(Role::active);
-    save_state();
-  } else {
-    promote_candidate();
-  }
+  promote_candidate();
   // It was good until now and the link says so: it comes again like any active one.
   if (generation->life() == Life::down) restart_later(number);
   return Answer{{"generation", number}};
@@ -259,23 +255,7 @@ Result<Answer> Supervisor::op_rollback(const Request& request) {
   if (!request.descriptors.empty()) {
     UPD_ASSIGN(deployment_->old_run, service_from(request));
   }
-  // of strategy restart, and not where the old one was never stopped
-  const bool restarts = deployment_->old_run.has_value() && deployment_->candidate == active_;
-  if (!restarts) {
-    give_up_candidate(reason);
-    return Answer{{"active", active_}};
-  }
-  // the old one is started again; its sockets take the connections at once
-  UPD_ASSIGN(Generation * again, make_generation(*std::exchange(deployment_->old_run, {})));
-  const std::uint64_t failed = std::exchange(deployment_->candidate, 0);
-  deployment_->waits_for_old = false;
-  active_ = again->number();
-  again->set_role(Role::active);
-  UPD_TRY(apply_roles(0, 0));
-  event("traffic.withdrawn", "success", find(failed), {{"reason", reason}});
-  retire(failed, false);
-  const Status started = start_generation(*again);
-  if (!started) restart_later(again->number());
+  give_up_candidate(reason);
   return Answer{{"active", active_}};
 }
 
@@ -349,8 +329,10 @@ void Supervisor::end_all() {
   for (const auto& [number, generation] : generations_) {
     drains_.erase(number);
     timers_.erase(number);
-    generation->stop(false);
+    // a second signal means "now" to some
+    if (generation->life() != Life::stopping) generation->stop(false);
   }
+  waiting_ = 0;
   save_state();
   if (generations_.empty())
     sweep_ = loop_->after(base::Milliseconds(0), [this] { finish_if_done(); });
@@ -360,19 +342,27 @@ void Supervisor::end_all() {
 Result<Answer> Supervisor::op_restart(const Request& request) {
   if (deployment_) return Error(Code::busy, "a deployment of this app is under way");
   UPD_ASSIGN(release::ResolvedService run, service_from(request));
+  UPD_TRY(check_not_stopping());
   if (active() == nullptr) {
     UPD_TRY(start_committed(std::move(run)));
     return Answer{{"generation", active_}};
   }
   if (request.fields.value("running_is_fine", false)) return Answer{{"generation", active_}};
-  UPD_TRY(check_room(active()));
+  const bool in_place = run.strategy == release::kStrategyRestart;
+  if (!in_place) UPD_TRY(check_room(active()));
+  Generation* before = active();
   UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
   deployment_.emplace();
   deployment_->epoch = ++epoch_;
   deployment_->automatic = true;
   deployment_->candidate = generation->number();
-  UPD_TRY(apply_roles(0, 0));
-  Status started = start_generation(*generation);
+  Status started = base::ok();
+  if (in_place) {
+    started = replace_in_place(*generation, *before);
+  } else {
+    started = apply_roles(0, 0);
+    if (started) started = start_generation(*generation);
+  }
   if (!started) {
     generation->stop(true);
     deployment_.reset();

@@ -77,6 +77,8 @@ Json Supervisor::describe_state() const {
                 {"standby", standby_},
                 {"epoch", epoch_},
                 {"stop_wanted", stop_wanted_},
+                {"waiting", waiting_},
+                {"waits_for", waits_for_},
                 {"mechanism", listen::mechanism_name(mechanism_.mechanism)},
                 {"reason", mechanism_.reason},
                 {"generations", std::move(generations)}};
@@ -87,7 +89,11 @@ Json Supervisor::describe_state() const {
     state["deployment"] = {{"epoch", deployment_->epoch},
                            {"trace_id", deployment_->trace_id},
                            {"candidate", deployment_->candidate},
-                           {"lease_lost", deployment_->lease_lost}};
+                           {"lease_lost", deployment_->lease_lost},
+                           {"automatic", deployment_->automatic}};
+  if (deployment_ && deployment_->old_run)
+    if (const auto run = release::resolved_service_to_json(*deployment_->old_run, Code::internal))
+      state["deployment"]["old_run"] = *run;
   return state;
 }
 
@@ -125,6 +131,7 @@ void Supervisor::hold(const Generation& generation) {
 
 // Called at every change of a generation; only what is new goes over.
 void Supervisor::hold_stored(const Generation& generation) {
+  if (generation.process() == nullptr) return;  // nothing was ever stored
   const std::string prefix = prefix_of(generation.number());
   if (generation.inject_notify_fd() >= 0) {
     static_cast<void>(holder_.put(prefix + "notify", generation.inject_notify_fd()));
@@ -199,6 +206,8 @@ Status Supervisor::take_over(Kept& kept) {
   standby_ = state.value("standby", std::uint64_t{0});
   epoch_ = state.value("epoch", std::uint64_t{0});
   stop_wanted_ = state.value("stop_wanted", false);
+  waiting_ = state.value("waiting", std::uint64_t{0});
+  waits_for_ = state.value("waits_for", std::set<std::uint64_t>());
   for (const Json& one : state["generations"])
     if (const Status taken = take_over_generation(one, held); !taken)
       event("supervisor.problem", "failure", nullptr, {{"problem", taken.error().line()}});
@@ -299,7 +308,7 @@ Status Supervisor::take_over_generation(const Json& state, std::map<std::string,
                                            : Role::candidate);
   if (!generation.output_in_journal()) static_cast<void>(outputs_.add(generation.output_file()));
   // its process is gone: what follows is the same as when it had died before our eyes
-  if (!adopted)
+  if (!adopted && number != waiting_)
     timers_[number] =
         loop_->after(base::Milliseconds(0), [this, number, problem = adopted.error()] {
           if (Generation* found = find(number)) found->lost(problem);
@@ -329,8 +338,14 @@ void Supervisor::restore_roles(const Json& state) {
                               (policy_ && policy_->roles().weight > 0 && deployment_->weight == 0);
     if (deployment_->weight > 0)
       deployment_->lease_timer = loop_->after(lease_left(), [this] { lease_expired(); });
-    deployment_->orphan_timer = loop_->after(kOrphanPatience, [this] { orphaned(); });
+    deployment_->automatic = state["deployment"].value("automatic", false);
+    if (const auto run = release::resolved_service_from_json(
+            state["deployment"].value("old_run", std::string()), Code::damaged))
+      deployment_->old_run = *run;
+    if (!deployment_->automatic)
+      deployment_->orphan_timer = loop_->after(kOrphanPatience, [this] { orphaned(); });
   }
+  finish_automatic();
   if (policy_ && (!deployment_ || deployment_->weight == 0)) static_cast<void>(apply_roles(0, 0));
   for (const auto& [number, generation] : generations_) {
     const bool wanted = number == active_ || (deployment_ && number == deployment_->candidate);
@@ -339,11 +354,23 @@ void Supervisor::restore_roles(const Json& state) {
       generation->stop(false);
     } else if (!wanted) {
       retire(number, false);
-    } else if (generation->life() == Life::starting) {
+    } else if (generation->life() == Life::starting && generation->process() != nullptr) {
       on_changed(*generation);
       // Its READY may have gone to the one that died. Nobody must lose the only server for that.
       if (number == active_ && !checks_.contains(number)) look_whether_listening(number);
     }
+  }
+  start_waiting();
+}
+
+// An operator's restart has no driver: what has become of it meanwhile is its end.
+void Supervisor::finish_automatic() {
+  if (!deployment_ || !deployment_->automatic) return;
+  const Generation* next = candidate();
+  if (next == nullptr) {
+    deployment_.reset();
+  } else if (next->life() == Life::ready) {
+    promote_candidate();
   }
 }
 

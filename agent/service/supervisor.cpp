@@ -364,6 +364,8 @@ void Supervisor::on_failed(Generation& generation, const Error& error) {
   event("service.failed", "failure", &generation, std::move(detail));
   ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
   if (deployment_ && deployment_->candidate == generation.number()) {
+    deployment_->weight = 0;
+    deployment_->lease_timer.reset();
     static_cast<void>(apply_roles(0, 0));
     tell(generation, "failed", last_problem_);
     if (deployment_->automatic) give_up_candidate(error.line());
@@ -405,7 +407,9 @@ void Supervisor::restart_later(std::uint64_t number) {
   save_state();
   timers_[number] = loop_->after(wait, [this, number] {
     Generation* generation = find(number);
-    if (generation == nullptr || generation->life() != Life::down) return;
+    if (generation == nullptr) return;
+    const bool never_started = generation->life() == Life::starting && generation->starts() == 0;
+    if (generation->life() != Life::down && !never_started) return;
     const Status started = start_generation(*generation);
     if (started) return event("service.restarted", "started", generation, Json::object());
     last_problem_ = started.error().line();
@@ -441,19 +445,23 @@ void Supervisor::on_gone(Generation& generation) {
     }
     static_cast<void>(
         apply_roles(deployment_ ? deployment_->weight : 0, policy_ ? policy_->expires_ns() : 0));
-    start_waiting_candidate();
+    start_waiting();
     save_state();
     finish_if_done();
   });
 }
 
 void Supervisor::finish_if_done() {
-  if (stop_wanted_ && generations_.empty()) {
-    ::unlink(setup_.places.state().c_str());
-    holder_watch_.reset();
-    holder_.dismiss();
-    loop_->stop();
+  if (!stop_wanted_ || !generations_.empty()) return;
+  if (after_stop_) {
+    const Status started = start_committed(*std::exchange(after_stop_, {}));
+    if (started) return;
+    event("supervisor.problem", "failure", nullptr, {{"problem", started.error().line()}});
   }
+  ::unlink(setup_.places.state().c_str());
+  holder_watch_.reset();
+  holder_.dismiss();
+  loop_->stop();
 }
 
 // --- traffic
@@ -464,6 +472,7 @@ Status Supervisor::apply_roles(std::uint16_t weight, std::uint64_t expires_ns) {
     const Generation* generation = find(number);
     return generation == nullptr ? listen::Slot(listen::kNoSlot) : generation->slot();
   };
+  if (policy_ && expires_ns == 0) weight = 0;  // without an end it would hold for ever
   if (policy_) {
     listen::Roles roles;
     roles.active = slot_of(active_);
@@ -492,6 +501,13 @@ void Supervisor::lease_expired() {
 void Supervisor::promote_candidate() {
   Generation* next = candidate();
   if (next == nullptr) return;
+  if (next->number() == active_) {  // strategy restart: it has the traffic since its start
+    next->set_role(Role::active);
+    deployment_->candidate = 0;
+    deployment_->old_run.reset();
+    if (deployment_->automatic) deployment_.reset();
+    return save_state();
+  }
   const std::uint64_t before = active_;
   active_ = next->number();
   standby_ = before;
@@ -547,6 +563,12 @@ void Supervisor::give_up_candidate(const std::string& why) {
   Generation* generation = candidate();
   if (!deployment_) return;
   const std::uint64_t number = deployment_->candidate;
+  if (number != 0 && number == active_ && deployment_->old_run) {
+    const Status back = bring_old_back(why);
+    if (!back) event("supervisor.problem", "failure", nullptr, {{"problem", back.error().line()}});
+    if (deployment_->automatic) deployment_.reset();
+    return save_state();
+  }
   deployment_->candidate = 0;
   deployment_->weight = 0;
   deployment_->lease_timer.reset();
@@ -588,6 +610,8 @@ void Supervisor::orphaned() {
   const Generation* generation = candidate();
   if (generation != nullptr && committed_version() == generation->version()) {
     promote_candidate();
+    if (const Generation* now = active(); now != nullptr && now->life() == Life::down)
+      restart_later(now->number());
   } else if (deployment_->candidate != 0) {
     give_up_candidate("its driver died, and nobody ended the deployment");
   }
@@ -595,28 +619,26 @@ void Supervisor::orphaned() {
   save_state();
 }
 
-// --- restart strategy: the old one goes before the new one comes
-// ------------------------------------
-
-// Its sockets are there and take the connections; its process comes when the old one's is gone.
-void Supervisor::start_waiting_candidate() {
-  Generation* next = candidate();
-  if (next == nullptr || !deployment_->waits_for_old || find(deployment_->old) != nullptr) return;
-  deployment_->waits_for_old = false;
-  const Status started = start_generation(*next);
-  if (!started) on_failed(*next, started.error());
-}
-
 Status Supervisor::start_committed(release::ResolvedService run) {
-  if (!generations_.empty()) return base::ok();
-  stop_wanted_ = false;  // of a predecessor that died when all had ended
-  UPD_TRY(choose_mechanism());
+  if (stop_wanted_ && !generations_.empty()) {  // a predecessor died while all were ending
+    after_stop_ = std::move(run);
+    return base::ok();
+  }
+  if (active() != nullptr) return base::ok();
+  stop_wanted_ = false;
+  if (generations_.empty()) UPD_TRY(choose_mechanism());
   UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
   active_ = generation->number();
   generation->set_role(Role::active);
-  UPD_TRY(apply_roles(0, 0));
+  if (Status given = apply_roles(0, 0); !given) {
+    active_ = 0;
+    generation->stop(true);
+    return given;
+  }
   const Status started = start_generation(*generation);
-  if (!started) restart_later(generation->number());
+  if (started) return base::ok();
+  last_problem_ = started.error().line();
+  restart_later(generation->number());
   return base::ok();
 }
 

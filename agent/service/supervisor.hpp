@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "agent/base/file_lock.hpp"
@@ -70,10 +71,7 @@ struct Deployment {
   std::uint16_t weight = 0;     // as it was asked for last
   bool lease_lost = false;
   bool automatic = false;  // a restart by the operator: nobody drives, ready is enough
-  // Strategy restart: the old one, which goes before the candidate's process comes, and what it
-  // ran, for the way back.
-  bool waits_for_old = false;
-  std::uint64_t old = 0;
+  // Strategy restart: what ran before, for the way back. The candidate is the active one then.
   std::optional<release::ResolvedService> old_run;
   Watch lease_timer;
   Watch orphan_timer;
@@ -122,6 +120,7 @@ class Supervisor {
                                                   std::map<std::string, base::UniqueFd>& held);
   void restore_roles(const base::Json& state);
   base::Milliseconds lease_left() const;
+  void finish_automatic();
   void save_state();
   base::Json describe_state() const;
   std::map<std::string, int> descriptors() const;
@@ -149,6 +148,7 @@ class Supervisor {
   base::Result<Answer> op_upgrade(const Request& request);
   base::Result<Answer> op_adopt(const Request& request);
   void driver_gone(ConnectionId connection);
+  base::Status check_not_stopping() const;
   base::Status check_epoch(const Request& request) const;
   base::Error ended_by_somebody_else(std::uint64_t epoch) const;
 
@@ -178,7 +178,10 @@ class Supervisor {
   base::Status apply_roles(std::uint16_t weight, std::uint64_t expires_ns);
   void lease_expired();
   void orphaned();
-  void start_waiting_candidate();
+  // restarting.cpp
+  base::Status replace_in_place(Generation& next, Generation& before);
+  base::Status bring_old_back(const std::string& why);
+  void start_waiting();
   void promote_candidate();
   void retire(std::uint64_t number, bool immediately);
   void stop_drained(std::uint64_t number, std::size_t busy);
@@ -220,7 +223,11 @@ class Supervisor {
   std::uint64_t standby_ = 0;  // still there behind the active one
   std::uint64_t epoch_ = 0;
   std::optional<Deployment> deployment_;
-  bool stop_wanted_ = false;  // `updagent stop`: nothing is to run
+  // Strategy restart: the generation that is started when these are gone; 0: none.
+  std::uint64_t waiting_ = 0;
+  std::set<std::uint64_t> waits_for_;
+  std::optional<release::ResolvedService> after_stop_;  // somebody wants it again already
+  bool stop_wanted_ = false;                            // `updagent stop`: nothing is to run
   std::string last_problem_;
   std::string saved_state_;  // what the state file has
   std::string strangers_;    // in our groups, as they were last reported

@@ -114,7 +114,8 @@ class Installing(harness.Case):
         target = self.workshop.path / "installed"
         subprocess.run(["cmake", "--install", build, "--prefix", target], check=True, stdout=subprocess.DEVNULL)
         files = sorted(str(p.relative_to(target)) for p in target.rglob("*") if p.is_file())
-        self.assertEqual(files, ["bin/updagent", "lib/systemd/system/updagent-recover.service", "libexec/updagent/updagent-supervisor"])
+        self.assertEqual(files, ["bin/updagent", "lib/systemd/system/updagent-recover.service", "lib/systemd/system/updagent@.service",
+                                 "libexec/updagent/updagent-supervisor"])
         linked = subprocess.run(["ldd", target / "bin/updagent"], check=True, capture_output=True, text=True).stdout
         for library in ("libcurl", "libcrypto", "libarchive", "libsqlite3", "libzstd"):
             self.assertIn(library, linked)

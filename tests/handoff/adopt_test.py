@@ -209,6 +209,9 @@ class Adopted(Case):
             answer = subprocess.run(["curl", "-sS", "--max-time", "30", f"http://127.0.0.1:{self.port}/"], check=True,
                                     capture_output=True, text=True)
             self.assertEqual(answer.stdout, "nginx\n")
+            os.kill(self.supervisor_pid(), signal.SIGKILL)  # its successor finds a service without a main process
+            self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
+            wait_for(lambda: [g["version"] for g in self.generations()] == ["1.0.0"], "the release alone")
         finally:
             for pid in workers:
                 os.kill(int(pid), signal.SIGKILL)

@@ -1,0 +1,122 @@
+"""What a review found: starts that fail at first, stops and starts that meet, ways back of strategy restart."""
+
+import unittest
+
+import supervisor
+from supervisor_test import Case
+
+
+class Starts(Case):
+    def test_a_first_start_that_fails_is_tried_again(self):
+        secrets = self.root / "secrets"
+        service = self.service("1.0.0") | {"environment_files": [str(secrets)]}
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        number = control.ask("restart", service=service)["generation"]
+        self.assertIn("secrets", self.supervisor.status()["problem"])
+        secrets.write_text("A=1\n")
+        secrets.chmod(0o600)
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "the service")
+
+    def test_a_successor_goes_on_trying(self):
+        secrets = self.root / "secrets"
+        service = self.service("1.0.0") | {"environment_files": [str(secrets)]}
+        control = self.supervisor.connect()
+        number = control.ask("restart", service=service)["generation"]
+        control.close()
+        self.supervisor.kill()
+        self.supervisor.start()
+        secrets.write_text("A=1\n")
+        secrets.chmod(0o600)
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "the service")
+
+    def test_nothing_is_started_into_a_stop(self):
+        self.handoff(self.service("1.0.0", "--ignore-term", "1", stop_timeout_ms=3_000))
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        control.ask("stop")
+        for op in ("restart", "begin"):
+            with self.assertRaisesRegex(supervisor.Refused, "is being stopped"):
+                control.ask(op, service=self.service("1.0.0"))
+        self.supervisor.process.wait(timeout=60)
+
+    def test_an_operators_restart_ends_over_a_succession(self):
+        first = self.handoff(self.service("1.0.0"))
+        for end in ("ready", "failed"):
+            with self.subTest(end):
+                control = self.supervisor.connect()
+                service = (self.service("1.0.0", "--ready-after", "1500") if end == "ready" else
+                           self.service("1.0.0", "--never-ready", "1", ready_timeout_ms=3_000))
+                number = control.ask("restart", service=service)["generation"]
+                with self.assertRaisesRegex(supervisor.Refused, "a restart of this app is under way"):
+                    control.ask("begin", trace="0" * 32)
+                control.close()
+                self.supervisor.kill()
+                self.supervisor.start()
+                first = number if end == "ready" else first
+                self.only(first)
+                self.assertEqual(self.generations()[first]["role"], "active")
+                supervisor.wait_for(lambda: self.supervisor.status()["deployment"] is None, "the end of the restart")
+
+
+class InPlace(Case):
+    """Strategy restart: must not run twice, and the old one comes back."""
+
+    def begun(self, *options):
+        first = self.handoff(self.service("1.0.0", strategy="restart"))
+        control = self.begin()
+        return first, control, control.ask("start", service=self.service("2.0.0", *options, strategy="restart"),
+                                           epoch=control.epoch)["generation"]
+
+    def versions_of_processes(self):
+        return sorted(one["version"] for one in self.generations().values() if one["pid"] and one["state"] != "down")
+
+    def test_a_candidate_that_fails_is_followed_by_the_old_one(self):
+        with self.load_after_first() as running:
+            for ending in ("rollback", "end"):
+                control = self.begin()
+                number, news = self.candidate(control, self.service("2.0.0", "--crash-at-start", "3", strategy="restart"))
+                self.assertEqual(news["life"], "failed")
+                control.ask(ending, epoch=control.epoch, **({"reason": "test"} if ending == "rollback" else {}))
+                control.close()
+                supervisor.wait_for(lambda: [g["version"] for g in self.generations().values() if g["state"] == "ready"] == ["1.0.0"],
+                                    "the old release")
+                running.wait_for_answers(20, generation="1.0.0")
+            running.stop().assert_nothing_failed("fresh")
+
+    def load_after_first(self):
+        self.handoff(self.service("1.0.0", strategy="restart"))
+        return self.load()
+
+    def test_the_way_back_is_known_to_a_successor(self):
+        _, control, _ = self.begun("--ready-after", "600000")
+        self.supervisor.kill()
+        control.close()
+        self.supervisor.start()
+        again = self.begin()
+        again.ask("rollback", epoch=again.epoch, reason="left over")
+        again.ask("end", epoch=again.epoch)
+        again.close()
+        supervisor.wait_for(lambda: [(g["version"], g["state"]) for g in self.generations().values()] == [("1.0.0", "ready")],
+                            "the old release alone")
+
+    def test_an_operators_restart_never_runs_two(self):
+        self.handoff(self.service("1.0.0", strategy="restart"))
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        with self.load() as running:
+            running.wait_for_answers(20)
+            number = control.ask("restart", service=self.service("1.0.0", strategy="restart"))["generation"]
+            self.only(number)
+            supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "the new one")
+            running.wait_for_answers(50)
+            running.stop().assert_nothing_failed("fresh")
+        lines = []
+        for path in sorted((self.root / "spool").iterdir()):
+            text = path.read_text()
+            lines += [name for name in ("service.started", "service.stopped") if f'"{name}"' in text]
+        self.assertEqual(lines, ["service.started", "service.stopped", "service.started"])
+
+
+if __name__ == "__main__":
+    unittest.main()
