@@ -314,6 +314,7 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
   status_text_.clear();
   main_told_ = false;
   ++starts_;
+  extended_ = false;
   arm_ready_timeout(run.service.ready_timeout);
   return base::ok();
 }
@@ -322,7 +323,9 @@ void Generation::arm_ready_timeout(base::Milliseconds span) {
   due_us_ = base::wall_now_us() + span.count() * 1000;
   timeout_ = loop_.after(span, [this] {
     Status bound = injector_ ? injector_->all_bound() : base::ok();
-    fail(bound ? Error(Code::timed_out, run_name() + " was not ready in time")
+    fail(bound ? Error(Code::timed_out,
+                       run_name() + (extended_ ? " was not ready in the time that it asked for"
+                                               : " was not ready in time"))
                      .expected(std::string(release::ready_name(plan_.run.service.ready)) +
                                " within " + base::format_duration(time_given()))
                      .got(status_text_.empty() ? "nothing" : "'" + status_text_ + "'")
@@ -509,6 +512,7 @@ void Generation::extend_timeout(std::uint64_t usec) {
   const std::int64_t due_us =
       std::min(now_us + static_cast<std::int64_t>(usec), since_us_ + bound.count() * 1000);
   if (due_us <= due_us_) return;  // it has more time already
+  extended_ = true;
   const base::Milliseconds span((due_us - now_us) / 1000);
   if (life_ == Life::stopping)
     arm_stop_timeout(span);
