@@ -174,7 +174,7 @@ class Generation {
   std::string status_text_;
   std::int64_t since_us_ = 0;  // of its present life, wall clock
   int starts_ = 0;
-  bool extended_ = false;  // EXTEND_TIMEOUT_USEC came
+  bool extended_ = false;    // EXTEND_TIMEOUT_USEC came
   std::int64_t due_us_ = 0;  // of `timeout_`, wall clock: a successor's clock goes on
   int oom_score_ = 0;
   bool output_in_journal_ = false;

@@ -41,12 +41,13 @@ class Starts(Case):
         self.supervisor.process.wait(timeout=60)
 
     def test_an_operators_restart_ends_over_a_succession(self):
+        # late enough that the successor is there to hear it: a READY that nobody hears is lost
         first = self.handoff(self.service("1.0.0"))
         for end in ("ready", "failed"):
             with self.subTest(end):
                 control = self.supervisor.connect()
-                service = (self.service("1.0.0", "--ready-after", "1500") if end == "ready" else
-                           self.service("1.0.0", "--never-ready", "1", ready_timeout_ms=3_000))
+                service = (self.service("1.0.0", "--ready-after", "5000") if end == "ready" else
+                           self.service("1.0.0", "--never-ready", "1", ready_timeout_ms=5_000))
                 number = control.ask("restart", service=service)["generation"]
                 with self.assertRaisesRegex(supervisor.Refused, "a restart of this app is under way"):
                     control.ask("begin", trace="0" * 32)
