@@ -140,7 +140,8 @@ std::string overview(const Session& session) {
       "updagent " UPDAGENT_VERSION
       ": signed releases, installed atomically, undone by themselves when they are bad\n\n"
       "usage: updagent [OPTIONS] VERB ...\n";
-  for (const std::string_view group : {"Deploy", "Services", "Look", "Make releases", "Trust", "Node"}) {
+  for (const std::string_view group :
+       {"Deploy", "Services", "Look", "Make releases", "Trust", "Node"}) {
     out += "\n" + session.bold(group) + "\n";
     for (const Verb& verb : verbs()) {
       if (verb.group != group) continue;
