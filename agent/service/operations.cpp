@@ -256,6 +256,9 @@ Result<Answer> Supervisor::op_rollback(const Request& request) {
     UPD_ASSIGN(deployment_->old_run, service_from(request));
   }
   give_up_candidate(reason);
+  // the candidate of a strategy restart is gone already, and with it all that ran
+  if (active() == nullptr && waiting_ == 0 && deployment_->old_run)
+    UPD_TRY(start_committed(*std::exchange(deployment_->old_run, {})));
   return Answer{{"active", active_}};
 }
 

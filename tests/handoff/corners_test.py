@@ -51,6 +51,7 @@ class Starts(Case):
                 number = control.ask("restart", service=service)["generation"]
                 with self.assertRaisesRegex(supervisor.Refused, "a restart of this app is under way"):
                     control.ask("begin", trace="0" * 32)
+                supervisor.wait_for(lambda: self.generations()[number]["pid"], "its process")
                 control.close()
                 self.supervisor.kill()
                 self.supervisor.start()
@@ -98,6 +99,16 @@ class InPlace(Case):
         again.ask("rollback", epoch=again.epoch, reason="left over")
         again.ask("end", epoch=again.epoch)
         again.close()
+        supervisor.wait_for(lambda: [(g["version"], g["state"]) for g in self.generations().values()] == [("1.0.0", "ready")],
+                            "the old release alone")
+
+    def test_where_nothing_is_left_the_way_back_starts_the_old_one(self):
+        control = self.begin()
+        number, news = self.candidate(control, self.service("2.0.0", "--crash-at-start", "3", strategy="restart"))
+        self.assertEqual(news["life"], "failed")
+        control.ask("rollback", epoch=control.epoch, reason="test", service=self.service("1.0.0", strategy="restart"))
+        control.ask("end", epoch=control.epoch)
+        control.close()
         supervisor.wait_for(lambda: [(g["version"], g["state"]) for g in self.generations().values()] == [("1.0.0", "ready")],
                             "the old release alone")
 
