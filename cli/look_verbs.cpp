@@ -105,7 +105,7 @@ Json manifest_json(const release::Manifest& manifest) {
             {"post_commit", command_json(manifest.hooks.post_commit)},
             {"post_rollback", command_json(manifest.hooks.post_rollback)}}},
           {"probes", probes},
-          {"watch", base::format_duration(manifest.watch)},
+          {"watch", base::format_duration(manifest.rollout.watch)},
           {"keep", manifest.keep},
           {"requires",
            {{"agent", manifest.needs.agent},
@@ -202,7 +202,7 @@ void print_manifest(Session& session, const release::Manifest& manifest) {
   for (const release::Probe& probe : manifest.probes)
     row("probe",
         probe.name + " (" + std::string(probe_type(probe.type)) + "): " + probe_target(probe));
-  if (manifest.watch.count() > 0) row("watch", base::format_duration(manifest.watch));
+  if (manifest.rollout.watch.count() > 0) row("watch", base::format_duration(manifest.rollout.watch));
   row("keep", std::to_string(manifest.keep) + " good releases");
   row("needs", manifest.needs.agent.empty() ? "" : "updagent " + manifest.needs.agent);
   row("needs", manifest.needs.arch);

@@ -201,7 +201,7 @@ std::vector<std::string> describe_plan(const release::Manifest& manifest, const 
   for (const release::Probe& probe : manifest.probes)
     lines.push_back("probe '" + probe.name + "' must pass " + std::to_string(probe.successes) +
                     " in a row, every " + base::format_duration(probe.interval));
-  const base::Milliseconds watch = std::min(manifest.watch, settings.max_watch);
+  const base::Milliseconds watch = std::min(manifest.rollout.watch, settings.max_watch);
   if (watch.count() > 0) lines.push_back("watch for " + base::format_duration(watch));
   lines.push_back("commit " + version);
   hook("post_commit", manifest.hooks.post_commit);

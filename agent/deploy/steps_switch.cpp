@@ -54,7 +54,7 @@ base::Status Engine::switch_over() {
 
 base::Status Engine::watch() {
   const base::Milliseconds watch_time =
-      std::min(plan_.manifest->watch, plan_.settings.app.max_watch);
+      std::min(plan_.manifest->rollout.watch, plan_.settings.app.max_watch);
   return prove_and_watch(*plan_.manifest, *plan_.user, watch_time, context_.interrupt);
 }
 

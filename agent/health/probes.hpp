@@ -26,6 +26,12 @@ inline constexpr int kMaxResultsToProve = 100;
 // before it connects. What it returns undoes that, and is called when the question is over.
 using Steer = std::function<base::Result<std::function<void()>>(int fd, const sockaddr* to)>;
 
+// Something else to be served while probes are asked.
+struct Served {
+  int fd = -1;  // readable when there is something to do
+  std::function<void()> on_event;
+};
+
 struct ProbeContext {
   std::string working_directory;         // of exec probes
   std::vector<std::string> environment;  // of exec probes, exact
@@ -39,6 +45,9 @@ struct ProbeContext {
   // Whether the server has accepted the connection of a tcp probe: a listening socket alone proves
   // nothing where it is not the server's own. Empty: connected is enough.
   std::function<bool(int fd)> accepted;
+  // Whether connections to this address begin with the header of the PROXY protocol. May be empty.
+  std::function<bool(const sockaddr* to)> wants_proxy_header;
+  std::vector<Served> served;  // forwarders of commands, the connection to the supervisor
   // At least once a second while probes are asked; an error ends it: the release is not good.
   std::function<base::Status()> on_tick;
 };

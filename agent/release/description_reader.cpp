@@ -46,7 +46,7 @@ Status DescriptionReader::read(const Fields& top, Manifest& into) const {
     return probe(fields, into.probes.emplace_back());
   }));
   UPD_TRY(with_section(top, "rollout", grammar_.rollout,
-                       [&](const Fields& fields) { return span(fields, "watch", into.watch); }));
+                       [&](const Fields& fields) { return span(fields, "watch", into.rollout.watch); }));
   UPD_TRY(with_section(top, "retention", grammar_.retention,
                        [&](const Fields& fields) { return fields.integer("keep", into.keep); }));
   return with_section(top, "requires", kRequiresKeys,

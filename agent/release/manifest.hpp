@@ -16,6 +16,7 @@
 #include "agent/base/digest.hpp"
 #include "agent/base/error.hpp"
 #include "agent/release/bounds.hpp"
+#include "agent/release/rollout.hpp"
 #include "agent/release/semver.hpp"
 #include "agent/release/service.hpp"
 #include "agent/release/text_arena.hpp"
@@ -108,11 +109,6 @@ class EntryTable {
   std::uint64_t name_bytes_ = 0;
 };
 
-struct Command {
-  std::vector<std::string> argv;  // relative to the release's root if [0] has a '/', or absolute
-  base::Milliseconds timeout{60'000};
-};
-
 struct Hooks {
   std::optional<Command> pre_upgrade;    // the new release's, before anything is switched
   std::optional<Command> post_switch;    // the new release's, after `current` moved
@@ -157,8 +153,10 @@ struct Manifest {
   std::optional<Service> service;  // there exactly when runs_a_service(strategy)
   Hooks hooks;
   std::vector<Probe> probes;
-  base::Milliseconds watch{0};  // after the probes first passed, before commit
-  int keep = 3;                 // good releases; 1 to 1000
+  Preflight preflight;
+  Rollout rollout;
+  std::vector<Gate> gates;
+  int keep = 3;  // good releases; 1 to 1000
   Requires needs;
   EntryTable entries;
 };

@@ -192,7 +192,7 @@ Json description_to_json(const Manifest& manifest) {
   add("probes", probes_json(manifest.probes));
   add("requires", requires_json(manifest.needs));
   if (manifest.keep != Manifest().keep) out["retention"] = {{"keep", manifest.keep}};
-  if (manifest.watch != Manifest().watch) out["rollout"] = {{"watch_ms", manifest.watch.count()}};
+  if (manifest.rollout.watch != Manifest().rollout.watch) out["rollout"] = {{"watch_ms", manifest.rollout.watch.count()}};
   add("service", service_json(manifest));
   add("source", texts_json({{"repository", manifest.source_repository},
                             {"revision", manifest.source_revision}}));

@@ -39,6 +39,8 @@ struct ResolvedService {
   base::Milliseconds max_ready_timeout{600'000};
   base::Milliseconds max_stop_timeout{600'000};
   int max_generations = 4;
+  Affinity affinity = Affinity::connection;  // while this release is the candidate
+  Standby standby = Standby::warm;           // of the generation that it replaces
   std::uint64_t memory_reserve = 0;  // bytes, beside what the active generation uses
 
   bool operator==(const ResolvedService&) const = default;

@@ -143,7 +143,7 @@ Status Rules::timing(const std::string& place, const Probe& probe) const {
 }
 
 Status Rules::rollout(const Manifest& manifest) const {
-  UPD_TRY(span("rollout." + span_key("watch"), manifest.watch, Milliseconds(0)));
+  UPD_TRY(span("rollout." + span_key("watch"), manifest.rollout.watch, Milliseconds(0)));
   return number("retention.keep", manifest.keep, 1, kMaxKeep);
 }
 

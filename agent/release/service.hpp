@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "agent/base/clock.hpp"
+#include "agent/release/rollout.hpp"
 
 namespace updagent::release {
 
@@ -65,6 +66,7 @@ struct Listener {
   std::string address;            // as ListenAddress::text() spells it
   int backlog = kDefaultBacklog;  // of tcp and unix
   bool ipv6_only = false;         // of an IPv6 address: [::] doesn't take IPv4 as well
+  bool proxy_protocol = false;    // tcp: connections begin with the header of the PROXY protocol
   // Of a unix path.
   int mode = kDefaultSocketMode;
   std::string user;   // "": the service's
@@ -88,11 +90,13 @@ struct Service {
   int stop_signal = SIGTERM;
   base::Milliseconds stop_timeout{10'000};
   int reload_signal = 0;           // 0: it can't be reloaded
+  int role_signal = 0;             // to the main process when its role file has changed; 0: none
   base::Milliseconds watchdog{0};  // 0: none
   CrashLoop on_crash_loop = CrashLoop::restart;
   bool allow_shared = false;     // a handoff where connections can't be steered is better than none
   Variables socket_environment;  // placeholders of sockets too
   std::vector<Listener> listeners;
+  std::vector<Worker> workers;
 
   bool operator==(const Service&) const = default;
 };

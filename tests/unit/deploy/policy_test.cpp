@@ -457,7 +457,7 @@ TEST(DescribePlan, Names_every_step_in_order_with_what_the_node_cuts) {
   release::Manifest manifest = manifest_of("1.4.2");
   manifest.hooks.pre_upgrade =
       release::Command{{"bin/migrate", "--expand"}, base::Milliseconds(60'000)};
-  manifest.watch = base::Milliseconds(7'200'000);
+  manifest.rollout.watch = base::Milliseconds(7'200'000);
   release::Probe probe;
   probe.name = "healthz";
   manifest.probes.push_back(probe);

@@ -90,7 +90,7 @@ TEST(Manifest, Reading_gives_every_field) {
   EXPECT_EQ(manifest->strategy, "files");
   EXPECT_EQ(manifest->user, "shop");
   EXPECT_EQ(manifest->environment, full_manifest().environment);
-  EXPECT_EQ(manifest->watch, base::Milliseconds(60'000));
+  EXPECT_EQ(manifest->rollout.watch, base::Milliseconds(60'000));
   EXPECT_EQ(manifest->keep, 5);
   EXPECT_EQ(manifest->needs.agent, ">=1.0.0, <2.0.0");
   EXPECT_EQ(manifest->needs.arch, "x86_64");
@@ -126,7 +126,7 @@ TEST(Manifest, Defaults_hold_for_sections_that_are_not_there) {
   const auto manifest = parse(write(small_manifest()));
   ASSERT_TRUE(manifest.has_value()) << manifest.error().line();
   EXPECT_EQ(manifest->keep, 3);
-  EXPECT_EQ(manifest->watch, base::Milliseconds(0));
+  EXPECT_EQ(manifest->rollout.watch, base::Milliseconds(0));
   EXPECT_TRUE(manifest->probes.empty());
   EXPECT_FALSE(manifest->hooks.pre_upgrade.has_value());
   EXPECT_FALSE(manifest->needs.rollback_floor.has_value());

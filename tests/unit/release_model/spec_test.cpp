@@ -91,7 +91,7 @@ rollback_floor = "1.3.0"
   EXPECT_EQ(manifest->hooks.post_switch->timeout, Milliseconds(60'000));
   EXPECT_EQ(manifest->hooks.post_commit->argv, std::vector<std::string>{"b"});
   EXPECT_EQ(manifest->hooks.post_rollback->argv, std::vector<std::string>{"c"});
-  EXPECT_EQ(manifest->watch, Milliseconds(60'000));
+  EXPECT_EQ(manifest->rollout.watch, Milliseconds(60'000));
   EXPECT_EQ(manifest->keep, 7);
   EXPECT_EQ(manifest->needs.rollback_floor->text(), "1.3.0");
   // and it can be written and read
@@ -107,7 +107,7 @@ TEST(Spec, Defaults_of_what_is_not_said) {
   ASSERT_TRUE(manifest.has_value()) << manifest.error().line();
   EXPECT_EQ(manifest->strategy, "files");
   EXPECT_EQ(manifest->keep, 3);
-  EXPECT_EQ(manifest->watch, Milliseconds(0));
+  EXPECT_EQ(manifest->rollout.watch, Milliseconds(0));
   const Probe& probe = manifest->probes.at(0);
   EXPECT_EQ(probe.expect_status, (std::vector<std::pair<int, int>>{{200, 299}}));
   EXPECT_EQ(probe.interval, Milliseconds(1000));

@@ -97,7 +97,7 @@ Manifest full_manifest() {
   Probe tcp = probe("port", ProbeType::tcp);
   tcp.address = "[::1]:8080";
   manifest.probes = {http, exec, tcp};
-  manifest.watch = base::Milliseconds(60'000);
+  manifest.rollout.watch = base::Milliseconds(60'000);
   manifest.keep = 5;
   manifest.needs = {.agent = ">=1.0.0, <2.0.0",
                     .arch = "x86_64",
