@@ -299,11 +299,11 @@ Error Rollout::against(const health::Verdict& verdict) {
 
 Status Rollout::obey() {
   if (parts_.service == nullptr) return base::ok();
-  for (const Order& order : parts_.service->take_orders()) obey(order);
+  for (const OperatorOrder& order : parts_.service->take_orders()) obey(order);
   return check_pause();
 }
 
-void Rollout::obey(const Order& order) {
+void Rollout::obey(const OperatorOrder& order) {
   const Json detail = {{"by", order.actor}};
   if (order.word == "pause" && paused_by_.empty()) {
     paused_by_ = order.actor.empty() ? "an operator" : order.actor;

@@ -97,7 +97,7 @@ class Rollout {
 
   // orders.
   base::Status obey();
-  void obey(const Order& order);
+  void obey(const OperatorOrder& order);
   base::Status check_pause() const;
   void note_no_data(const health::Standing& standing);
 

@@ -189,8 +189,8 @@ Status ServiceDriver::hear(const Json& news) {
 
 // Told again by a successor that does not know what was taken.
 Status ServiceDriver::hear_order(const Json& news) {
-  Order order{news.value("id", std::uint64_t{0}), news.value("order", std::string()),
-              news.value("actor", std::string())};
+  OperatorOrder order{news.value("id", std::uint64_t{0}), news.value("order", std::string()),
+                      news.value("actor", std::string())};
   const bool is_new = order.id > last_order_;
   last_order_ = std::max(last_order_, order.id);
   static_cast<void>(ask("order_taken", {{"order_id", order.id}}));
@@ -200,9 +200,9 @@ Status ServiceDriver::hear_order(const Json& news) {
   return base::ok();
 }
 
-std::vector<Order> ServiceDriver::take_orders() {
-  std::vector<Order> taken(std::make_move_iterator(orders_.begin()),
-                           std::make_move_iterator(orders_.end()));
+std::vector<OperatorOrder> ServiceDriver::take_orders() {
+  std::vector<OperatorOrder> taken(std::make_move_iterator(orders_.begin()),
+                                   std::make_move_iterator(orders_.end()));
   orders_.clear();
   return taken;
 }

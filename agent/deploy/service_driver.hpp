@@ -32,7 +32,7 @@ struct RoomWish {
 };
 
 // What an operator wants of the deployment; `id` is the supervisor's, and rises.
-struct Order {
+struct OperatorOrder {
   std::uint64_t id = 0;
   std::string word;  // pause, resume, promote (abort ends whatever is under way as Code::aborted)
   std::string actor;
@@ -75,7 +75,7 @@ class ServiceDriver {
   // The last lines that the candidate wrote; empty where they are not to be had.
   std::string output_of_candidate();
   // Orders that came since the last call, in their order. The supervisor knows that they are taken.
-  std::vector<Order> take_orders();
+  std::vector<OperatorOrder> take_orders();
   // For `status`. Nobody waits for it.
   void tell_progress(base::Json progress);
   // After a way back: until the generation that users are with serves, which the supervisor may
@@ -112,7 +112,7 @@ class ServiceDriver {
   std::string reason_;
   ServiceStatus active_;
   ServiceStatus candidate_;
-  std::deque<Order> orders_;
+  std::deque<OperatorOrder> orders_;
   std::uint64_t last_order_ = 0;
   bool ready_ = false;
   bool resumed_ = false;  // by the last next_news()
