@@ -14,6 +14,8 @@ constexpr const char* kExactIntegers = "integers within 2^53";
 // every number.
 class StrictBuilder : public nlohmann::json_sax<Json> {
  public:
+  explicit StrictBuilder(JsonNumbers numbers) : numbers_(numbers) {}
+
   bool null() override { return add(nullptr); }
   bool boolean(bool value) override { return add(value); }
   bool number_integer(std::int64_t value) override {
@@ -26,7 +28,8 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
       return fail(kExactIntegers, "the number " + std::to_string(value) + " is past 2^53");
     return add(static_cast<std::int64_t>(value));
   }
-  bool number_float(double, const std::string& text) override {
+  bool number_float(double value, const std::string& text) override {
+    if (numbers_ == JsonNumbers::any) return add(value);
     return fail(kExactIntegers, "the number " + text + " is not an integer");
   }
   bool string(std::string& value) override { return add(std::move(value)); }
@@ -82,6 +85,7 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
     return add(std::move(done));
   }
 
+  JsonNumbers numbers_;
   Json root_;
   std::vector<Json> open_;
   std::vector<std::string> keys_;
@@ -91,7 +95,8 @@ class StrictBuilder : public nlohmann::json_sax<Json> {
 
 }  // namespace
 
-Result<Json> parse_strict_json(std::string_view text, Code code, std::string_view name) {
+Result<Json> parse_strict_json(std::string_view text, Code code, std::string_view name,
+                               JsonNumbers numbers) {
   if (text.starts_with("\xEF\xBB\xBF"))
     return Error(code, std::string(name) + " is not plain JSON")
         .expected(kOneValue)
@@ -101,7 +106,7 @@ Result<Json> parse_strict_json(std::string_view text, Code code, std::string_vie
     return Error(code, std::string(name) + " is not valid JSON")
         .expected(kOneValue)
         .got("a NUL byte at byte " + std::to_string(nul));
-  StrictBuilder builder;
+  StrictBuilder builder(numbers);
   bool parsed = false;
   try {
     parsed = Json::sax_parse(text, &builder);
