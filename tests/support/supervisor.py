@@ -92,11 +92,12 @@ class Supervisor:
     def path(self):
         return self.folder / "run" / f"{self.app}.sock"
 
-    def start(self):
+    def start(self, **environment):
         words = [self.binary, "--events", self.folder / "spool", "--app", self.app, "--runtime", self.folder / "run", "--folder", self.folder / "app"]
         if self.cgroup:
             words += ["--cgroup", self.cgroup]
-        self.process = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL,
+                                        env={**os.environ, **environment})
         wait_for(self.connectable, "the control socket")
 
     def connectable(self):
