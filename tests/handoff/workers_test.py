@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -66,6 +67,15 @@ class Queue:
 
     def is_empty(self):
         return not os.listdir(self.folder / "new") and not os.listdir(self.folder / "work")
+
+    def is_free(self):
+        """No consumer lives."""
+        with open(self.folder / "lock") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
 
     def versions(self):
         """Whose turn it was, one after the other."""
@@ -251,29 +261,38 @@ class Bad(Case):
 class Deaths(Case):
     POINTS = ("service.workers_switched", "service.workers_stopping", "service.workers_gone", "service.worker_started")
 
-    def die_at(self, point, deploy):
-        """False where the supervisor did not come there."""
-        self.supervisor.kill()
-        self.supervisor.start(UPDAGENT_FAILPOINTS=f"{point}=kill")
-        with contextlib.suppress(ConnectionError, BrokenPipeError):
-            deploy()
-        return self.supervisor.process.poll() is not None
+    def deploy(self, version):
+        number = self.handoff(self.release(version))
+        self.runs(version)
+        self.only(number)
 
-    def settled(self, version):
-        """What a driver that comes back does: ends its deployment the way it was decided."""
+    def dies_at(self, point, version):
+        """Whether it died there, in a deployment of this version or before it."""
+        self.supervisor.kill()
+        with contextlib.suppress(ConnectionError, supervisor.Ended):
+            self.supervisor.start(UPDAGENT_FAILPOINTS=f"{point}=kill")
+            self.deploy(version)
+            return False
+        self.assertEqual(self.supervisor.process.wait(timeout=supervisor.WAIT_S), -signal.SIGKILL, point)
+        return True
+
+    def finish(self, version):
+        """What a driver that comes back does: it goes on with the deployment."""
         self.supervisor.start()
         control = self.begin()
         status = self.supervisor.status()
-        if status["deployment"]["candidate"]:
+        number = status["deployment"]["candidate"]
+        if not number and self.generations()[status["active"]]["version"] != version:
+            number, _ = self.candidate(control, self.release(version))
+        if number:
+            supervisor.wait_for(lambda: self.generations()[number]["state"] in ("ready", "down"), "the candidate")
+            if self.generations()[number]["state"] == "down":  # nobody knew its process
+                control.ask("rollback", epoch=control.epoch, reason="test")
+                number, _ = self.candidate(control, self.release(version))
             control.ask("commit", epoch=control.epoch)
         control.ask("end", epoch=control.epoch)
         control.close()
         self.runs(version)
-
-    def deploy(self, version):
-        self.handoff(self.release(version))
-        with contextlib.suppress(supervisor.Refused):
-            self.runs(version)
 
     def test_the_supervisor_dies_at_every_step_of_the_change(self):
         self.handoff(self.release("0"))
@@ -284,11 +303,32 @@ class Deaths(Case):
             for point in self.POINTS:
                 with self.subTest(point=point):
                     version = point.partition(".")[2]
-                    self.assertTrue(self.die_at(point, lambda: self.deploy(version)), point)
-                    self.supervisor.process.wait()
-                    self.settled(version)
+                    self.assertTrue(self.dies_at(point, version))
+                    self.finish(version)
                     committed.append(version)
                     self.done_by(version)
+        self.assert_each_once()
+        self.assertEqual(self.queue.versions(), committed)
+
+    def test_the_supervisor_dies_at_any_writing_of_its_state(self):
+        self.handoff(self.release("0"))
+        self.runs("0")
+        committed = ["0"]
+        with self.queue.busy():
+            self.done_by("0")
+            for count in range(1, 100, 1 if LONG else 5):
+                version = str(count)
+                died = self.dies_at(f"service.state_saved#{count}", version)
+                if died:
+                    self.finish(version)
+                committed.append(version)
+                self.done_by(version)
+                if not died:
+                    break
+        self.assertFalse(died, "more writings than are tried")
+        self.supervisor.kill()  # it would die in its next ones
+        self.supervisor.start()
+        self.assertGreater(len(committed), 3)
         self.assert_each_once()
         self.assertEqual(self.queue.versions(), committed)
 
@@ -316,7 +356,11 @@ class Deaths(Case):
     def test_it_is_killed_while_all_is_being_stopped_and_the_next_ends_the_rest(self):
         self.handoff(self.release("1"))
         [before] = self.runs("1")
+        self.queue.put()
+        self.done_by("1")
         os.kill(before["pid"], signal.SIGSTOP)  # it ends when we want it to
+        stat = pathlib.Path(f"/proc/{before['pid']}/stat")
+        supervisor.wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "a process that stands still")
         control = self.supervisor.connect()
         control.ask("stop")
         control.close()
@@ -326,7 +370,7 @@ class Deaths(Case):
         self.assertEqual([one["state"] for one in self.workers()], ["stopping"])
         os.kill(before["pid"], signal.SIGCONT)
         self.supervisor.process.wait(timeout=supervisor.WAIT_S)
-        self.assertFalse(pathlib.Path(f"/proc/{before['pid']}").exists())
+        self.assertTrue(self.queue.is_free())
 
     def test_the_supervisor_becomes_a_newer_program_and_its_workers_notice_nothing(self):
         self.handoff(self.release("1"))

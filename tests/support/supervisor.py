@@ -18,6 +18,10 @@ class Refused(Exception):
         self.code = error["code"]
 
 
+class Ended(AssertionError):
+    """A supervisor that was started and is gone before it listens."""
+
+
 class Control:
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -106,7 +110,7 @@ class Supervisor:
             return True
         except OSError:
             if self.process.poll() is not None:
-                raise AssertionError(f"the supervisor ended with {self.process.returncode}")
+                raise Ended(f"the supervisor ended with {self.process.returncode}")
             return False
 
     def connect(self):
