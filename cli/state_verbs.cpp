@@ -41,6 +41,27 @@ struct AppStatus {
   std::string mechanism;  // "" = nothing runs
 };
 
+void add_workers(Session& session, const Json& answer, AppStatus& status) {
+  for (const Json& one : answer.value("workers", Json::array())) {
+    const std::string name = one.value("name", std::string());
+    const std::string version = one.value("version", std::string());
+    const std::string state = one.value("state", std::string());
+    const int pid = one.value("pid", 0);
+    const int starts = one.value("starts", 0);
+    status.json["workers"].push_back(
+        {{"name", name},
+         {"version", version},
+         {"pid", pid},
+         {"state", state},
+         {"starts", starts},
+         {"since", base::format_rfc3339(one.value("since_us", std::int64_t{0}))}});
+    std::string line = "  worker " + base::printable(name) + "  " + version + "  " + state;
+    if (pid > 0) line += ", pid " + std::to_string(pid);
+    if (starts > 1) line += session.dim("  started " + std::to_string(starts) + " times");
+    status.lines.push_back(std::move(line));
+  }
+}
+
 // What the supervisor says; without one nothing runs.
 void add_generations(Session& session, const std::string& app, AppStatus& status) {
   auto client = deploy::connect_supervisor(session.layout(), app);
@@ -89,6 +110,7 @@ void add_generations(Session& session, const std::string& app, AppStatus& status
         one.value("state", std::string()) + ", pid " + std::to_string(one.value("pid", 0)) + "  " +
         session.dim(base::printable(one.value("status", std::string()))));
   }
+  add_workers(session, *answer, status);
 }
 
 // What a boot does with the service; the unit's own state is asked, whoever changed it.
@@ -139,6 +161,7 @@ AppStatus status_of(Session& session, journal::Journal* journal, const store::Ap
                  {"held", held},
                  {"deployment", nullptr},
                  {"generations", Json::array()},
+                 {"workers", Json::array()},
                  {"stopped", nullptr},
                  {"boot", "none"},
                  {"needs_person", standing.needs_person()}};

@@ -95,8 +95,10 @@ Duty duty_at(const Standpoint& standpoint) {
 
 bool has_living_generations(const config::Layout& layout, const std::string& app) {
   const auto state = service::read_state(service::Places{layout.runtime, app}.state());
-  return state && state->is_object() && state->contains("generations") &&
-         !(*state)["generations"].empty();
+  if (!state || !state->is_object() || !state->contains("generations")) return false;
+  const auto workers = state->value("workers", base::Json::object());
+  return !(*state)["generations"].empty() ||
+         !workers.value("processes", base::Json::array()).empty();
 }
 
 Result<std::string> sound_committed_service(const config::Layout& layout, const std::string& app) {

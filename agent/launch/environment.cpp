@@ -176,6 +176,7 @@ Variables about_itself(const ServiceSituation& situation) {
                          {"CACHE_DIRECTORY", situation.cache_directory},
                          {"RUNTIME_DIRECTORY", situation.runtime_directory}};
   if (!situation.role_file.empty()) variables["UPDAGENT_ROLE_FILE"] = situation.role_file;
+  if (!situation.worker.empty()) variables["UPDAGENT_WORKER"] = situation.worker;
   return variables;
 }
 

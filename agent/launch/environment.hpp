@@ -3,8 +3,8 @@
 //
 // Always: PATH, LANG, HOME, USER, LOGNAME (the release or the node may replace these five);
 //   UPDAGENT_APP, UPDAGENT_VERSION, UPDAGENT_GENERATION, UPDAGENT_RELEASE_DIRECTORY,
-//   UPDAGENT_ROLE_FILE, STATE_DIRECTORY, CACHE_DIRECTORY, RUNTIME_DIRECTORY: as hooks get them, and
-//   always ours, as is every UPDAGENT_* and *_DIRECTORY.
+//   UPDAGENT_ROLE_FILE, UPDAGENT_WORKER (of a worker), STATE_DIRECTORY, CACHE_DIRECTORY,
+//   RUNTIME_DIRECTORY: as hooks get them, and always ours, as is every UPDAGENT_* and *_DIRECTORY.
 // When asked for: NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID, FDSTORE, JOURNAL_STREAM.
 //   systemd  LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES: listeners, then what the FDSTORE holds
 //   nginx    NGINX="3;4;"
@@ -49,6 +49,7 @@ struct ServiceSituation {
   std::string data_directory;
   std::string cache_directory;
   std::string role_file;  // "": not told
+  std::string worker;     // its name, of a process without listeners; "": the service itself
   base::Identity identity;
 
   std::vector<ListenerName> listeners;  // in the order of the descriptors

@@ -29,6 +29,7 @@ using base::Status;
 
 constexpr mode_t kRuntimeMode = 0750;
 constexpr mode_t kRoleMode = 0644;
+constexpr std::size_t kMaxRoleBytes = 64;  // of a word
 // Without a cgroup nobody tells when the last process has gone.
 constexpr base::Milliseconds kLookForRest{100};
 constexpr base::Milliseconds kKillPatience{2'000};  // of one pass without a cgroup
@@ -198,6 +199,7 @@ Result<launch::ServiceSpec> Generation::service_spec(const launch::FdStore* stor
   situation.data_directory = run.data;
   situation.cache_directory = run.cache;
   situation.role_file = places_.role(plan_.number);
+  situation.worker = plan_.worker;
   situation.identity = identity_;
   for (const release::Listener& listener : service.listeners)
     situation.listeners.push_back({listener.name, listener.address});
@@ -210,7 +212,7 @@ Result<launch::ServiceSpec> Generation::service_spec(const launch::FdStore* stor
   }
   situation.notify_socket = places_.notify(plan_.number);
   if (watchdog_usec_) situation.watchdog_usec = watchdog_usec_;
-  situation.fdstore_max = launch::kMaxStored;
+  if (plan_.worker.empty()) situation.fdstore_max = launch::kMaxStored;  // others hand nothing on
 
   launch::OutputRequest request;
   request.identifier = run.app;
@@ -349,6 +351,7 @@ base::Milliseconds Generation::time_given() const {
 }
 
 std::string Generation::run_name() const {
+  if (!plan_.worker.empty()) return "the worker '" + plan_.worker + "' (" + version() + ")";
   return "generation " + std::to_string(plan_.number) + " (" + version() + ")";
 }
 
@@ -557,12 +560,24 @@ void Generation::set_role(Role role) {
   role_ = role;
   if (plan_.adopted) return;  // it reads no role file, and its score is what its owner chose
   const std::string word = std::string(role_name(role)) + "\n";
-  const Status written = base::write_file_durably(places_.role(plan_.number), word, kRoleMode);
+  const std::string file = places_.role(plan_.number);
+  const auto before = base::read_file(file, kMaxRoleBytes);
+  const Status written = base::write_file_durably(file, word, kRoleMode);
   if (!written) events_.complaint(*this, written.error().line());
+  if (written && (!before || *before != word)) signal_role();
   if (process_ && life_ != Life::gone) {
     oom_score_ = role == Role::active || role == Role::standby ? 0 : kCandidateOomScore;
     static_cast<void>(launch::set_oom_score(*process_, oom_score_));
   }
+}
+
+// The file and not our memory says what it was told: a predecessor may have died with the file
+// written. Before it is ready the signal could find no handler and end it.
+void Generation::signal_role() {
+  const int signal = plan_.run.service.role_signal;
+  if (signal == 0 || life_ != Life::ready || !process_) return;
+  if (const auto sent = process_->send_signal(signal); !sent)
+    events_.complaint(*this, sent.error().line());
 }
 
 void Generation::fail(Error error) {
@@ -681,8 +696,12 @@ Json Generation::to_json() const {
     const auto inode = listen::inode_of(socket.fd.get());
     sockets.push_back({{"listener", socket.listener}, {"inode", inode ? *inode : 0}});
   }
-  const auto run = release::resolved_service_to_json(plan_.run, Code::internal);
+  // a worker's is that of its release, which its set writes once for all
+  const auto run = plan_.worker.empty()
+                       ? release::resolved_service_to_json(plan_.run, Code::internal)
+                       : Result<std::string>(std::string());
   return {{"number", plan_.number},
+          {"worker", plan_.worker},
           {"slot", plan_.slot},
           {"life", life_name(life_)},
           {"role", role_name(role_)},

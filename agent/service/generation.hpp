@@ -54,6 +54,8 @@ struct GenerationPlan {
   std::vector<OwnSocket> sockets;
   // A service that updagent did not start: nobody can start it again, and it knows nothing of us.
   bool adopted = false;
+  // Of a process without listeners (workers.hpp): its name; it has no slot. "": a generation.
+  std::string worker;
 };
 
 // What a predecessor kept for us; an empty one is lost or never was.
@@ -97,6 +99,8 @@ class Generation {
   void lost(const base::Error& why) { fail(why); }
   // For Ready::listening and Ready::probe: whoever looked says so.
   void mark_ready();
+  // Where that is another one than its role file says, a service that is ready gets its
+  // role_signal.
   void set_role(Role role);
   // The stop signal, then after stop_timeout and `more` SIGKILL to all. `immediately`: SIGKILL at
   // once.
@@ -130,6 +134,7 @@ class Generation {
 
  private:
   std::string run_name() const;
+  void signal_role();
   base::Milliseconds time_given() const;
   base::Milliseconds time_left() const;
   base::Status adopt_surroundings(const base::Json& state, base::UniqueFd notify_socket);

@@ -82,7 +82,7 @@ Status Supervisor::check_epoch(const Request& request) const {
 }
 
 Status Supervisor::check_not_stopping() const {
-  if (!stop_wanted_ || generations_.empty()) return base::ok();
+  if (!stop_wanted_ || nothing_lives()) return base::ok();
   return Error(Code::busy, "'" + setup_.places.app + "' is being stopped")
       .hint("again when updagent status shows no generation of it");
 }
@@ -319,7 +319,8 @@ Result<Answer> Supervisor::op_status(const Request& request) {
                 {"problem", last_problem_},
                 {"strangers", strangers_},
                 {"deployment", std::move(deployment)},
-                {"generations", std::move(generations)}};
+                {"generations", std::move(generations)},
+                {"workers", workers_->status()}};
 }
 
 Result<Answer> Supervisor::op_stop(const Request& request) {
@@ -327,7 +328,7 @@ Result<Answer> Supervisor::op_stop(const Request& request) {
   if (!request.fields.value("by_init", false) && deployment_ && deployment_->driver != 0 &&
       control_->is_open(deployment_->driver))
     return Error(Code::busy, "a deployment of this app is under way");
-  base::Milliseconds patience = kEndMargin;
+  base::Milliseconds patience = workers_->patience() + kEndMargin;
   for (const auto& [number, generation] : generations_)
     patience = std::max(patience, generation->plan().run.max_stop_timeout + kEndMargin);
   tell_systemd("STOPPING=1\nEXTEND_TIMEOUT_USEC=" + std::to_string(patience.count() * 1000));
@@ -346,9 +347,9 @@ void Supervisor::end_all() {
     if (generation->life() != Life::stopping) generation->stop(false);
   }
   waiting_ = 0;
+  workers_->stop_all();
   save_state();
-  if (generations_.empty())
-    sweep_ = loop_->after(base::Milliseconds(0), [this] { finish_if_done(); });
+  if (nothing_lives()) sweep_ = loop_->after(base::Milliseconds(0), [this] { finish_if_done(); });
 }
 
 // The same release again, with whatever the node's configuration says now.

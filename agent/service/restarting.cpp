@@ -18,6 +18,7 @@ Status Supervisor::replace_in_place(Generation& next, Generation& before) {
   deployment_->old_run = before.plan().run;
   waiting_ = next.number();
   waits_for_ = {before.number()};
+  workers_->stop_all();
   save_state();
   // No drain: users wait for every moment of it. What is in flight its own graceful stop ends.
   drains_.erase(before.number());
@@ -37,6 +38,7 @@ Status Supervisor::bring_old_back(const std::string& why) {
   event("traffic.withdrawn", "success", find(failed), {{"reason", why}});
   waiting_ = again->number();
   waits_for_.insert(failed);  // and for the old one, where that is still stopping
+  workers_->keep(again->plan().run);
   save_state();
   timers_.erase(failed);
   checks_.erase(failed);

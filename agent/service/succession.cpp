@@ -99,6 +99,7 @@ Json Supervisor::describe_state() const {
                 {"mechanism", listen::mechanism_name(mechanism_.mechanism)},
                 {"reason", mechanism_.reason},
                 {"generations", std::move(generations)}};
+  state["workers"] = workers_->to_json();
   if (listeners_) state["listeners"] = listeners_->to_json();
   if (policy_)
     if (const auto ids = policy_->ids()) state["policy"] = {{"map", ids->map}, {"tag", ids->tag}};
@@ -134,6 +135,8 @@ std::map<std::string, int> Supervisor::descriptors() const {
     for (std::size_t i = 0; i < entries.size(); ++i)
       all[stored_name(number, i, entries[i])] = entries[i].descriptor.get();
   }
+  for (const auto& [number, fd] : workers_->notify_sockets())
+    all[prefix_of(number) + "notify_socket"] = fd;
   return all;
 }
 
@@ -229,8 +232,14 @@ Status Supervisor::take_over(Kept& kept) {
   for (const Json& one : state["generations"])
     if (const Status taken = take_over_generation(one, held); !taken)
       event("supervisor.problem", "failure", nullptr, {{"problem", taken.error().line()}});
+  const Status workers =
+      workers_->take_over(state.value("workers", Json::object()), [&held](std::uint64_t number) {
+        return std::move(held[prefix_of(number) + "notify_socket"]);
+      });
+  if (!workers)
+    event("supervisor.problem", "failure", nullptr, {{"problem", workers.error().line()}});
   std::vector<const Generation*> living;
-  std::set<std::uint64_t> numbers;
+  std::set<std::uint64_t> numbers = workers_->numbers();
   for (const auto& [number, generation] : generations_) {
     living.push_back(generation.get());
     numbers.insert(number);

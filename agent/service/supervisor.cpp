@@ -79,6 +79,9 @@ Result<std::unique_ptr<Supervisor>> Supervisor::create(const SupervisorSetup& se
   std::unique_ptr<Supervisor> made(new Supervisor(setup, std::move(loop), std::move(*lock),
                                                   std::move(holder), std::move(outputs)));
   UPD_TRY(made->open_cgroups());
+  made->workers_ = std::make_unique<WorkerSet>(*made->loop_, setup.places,
+                                               made->cgroups_ ? &*made->cgroups_ : nullptr,
+                                               made->outputs_, made->worker_host());
   UPD_TRY(made->take_over(kept));
   UPD_TRY(made->watch_holder());
   UPD_ASSIGN(made->outputs_watch_,
@@ -186,7 +189,11 @@ void Supervisor::event(std::string_view name, std::string_view status, const Gen
   if (deployment_) event.trace_id = deployment_->trace_id;
   if (generation != nullptr) {
     event.to_version = generation->version();
-    detail["generation"] = generation->number();
+    const std::string& worker = generation->plan().worker;
+    if (worker.empty())
+      detail["generation"] = generation->number();
+    else
+      detail["worker"] = worker;
   }
   event.detail = std::move(detail);
   events_.append(event);
@@ -219,6 +226,26 @@ GenerationEvents Supervisor::generation_events() {
     complain(generation, what);
   };
   return events;
+}
+
+WorkerHost Supervisor::worker_host() {
+  WorkerHost host;
+  host.next_number = [this] { return next_number_++; };
+  host.save = [this] { save_state(); };
+  host.event = [this](std::string_view name, std::string_view status, const Generation* worker,
+                      Json detail) { event(name, status, worker, std::move(detail)); };
+  host.failed = [this](const Generation& worker, const Error& error) {
+    report_failure(worker, error);
+  };
+  host.crash_loop = [this](const Generation& worker, int crashes) { crash_loop(worker, crashes); };
+  host.complaint = [this](const Generation& worker, const std::string& what) {
+    complain(worker, what);
+  };
+  host.gone = [this](const std::vector<std::uint64_t>& numbers) {
+    for (const std::uint64_t number : numbers) complaints_.erase(number);
+    finish_if_done();
+  };
+  return host;
 }
 
 // Nobody wakes us when a program is detached or a socket joins: we look when somebody asks us
@@ -351,9 +378,7 @@ void Supervisor::on_ready(Generation& generation) {
   if (deployment_->automatic) promote_candidate();
 }
 
-void Supervisor::on_failed(Generation& generation, const Error& error) {
-  if (generation.plan().adopted) return adopted_ended(generation);
-  checks_.erase(generation.number());
+void Supervisor::report_failure(const Generation& generation, const Error& error) {
   last_problem_ = error.line();
   Json detail = {{"problem", error.line()}};
   if (!generation.output_in_journal())
@@ -363,6 +388,12 @@ void Supervisor::on_failed(Generation& generation, const Error& error) {
     }
   event("service.failed", "failure", &generation, std::move(detail));
   ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
+}
+
+void Supervisor::on_failed(Generation& generation, const Error& error) {
+  if (generation.plan().adopted) return adopted_ended(generation);
+  checks_.erase(generation.number());
+  report_failure(generation, error);
   if (deployment_ && deployment_->candidate == generation.number()) {
     withdraw_weight();
     tell(generation, "failed", last_problem_);
@@ -374,9 +405,11 @@ void Supervisor::on_failed(Generation& generation, const Error& error) {
   retire(generation.number(), true);
 }
 
-// The driver that goes back is a process like any other: it asks us for what it needs.
+// The driver that goes back is a process like any other: it asks us for what it needs. For a worker
+// nobody goes back by himself.
 void Supervisor::crash_loop(const Generation& generation, int crashes) {
   const bool goes_back =
+      generation.plan().worker.empty() &&
       generation.plan().run.service.on_crash_loop == release::CrashLoop::rollback && !deployment_ &&
       !setup_.rollback_command.empty();
   event("service.crash_loop", "failure", &generation,
@@ -393,15 +426,9 @@ void Supervisor::crash_loop(const Generation& generation, int crashes) {
 // With back-off; connections wait in its queue meanwhile.
 void Supervisor::restart_later(std::uint64_t number) {
   Crashes& crashes = crashes_[number];
-  const std::int64_t now_us = base::monotonic_now_us();
-  if (now_us - crashes.last_us > kCalm.count() * 1000) crashes.in_a_row = 0;
-  crashes.last_us = now_us;
-  ++crashes.in_a_row;
-  base::Milliseconds wait = kFirstBackoff;
-  for (int i = 1; i < crashes.in_a_row && wait < kLastBackoff; ++i) wait *= 2;
-  wait = std::min(wait, kLastBackoff);
-  if (crashes.in_a_row == kCrashLoop) {
-    if (const Generation* generation = find(number)) crash_loop(*generation, crashes.in_a_row);
+  const base::Milliseconds wait = crashes.another(base::monotonic_now_us());
+  if (crashes.is_loop()) {
+    if (const Generation* generation = find(number)) crash_loop(*generation, crashes.in_a_row());
   }
   save_state();
   timers_[number] = loop_->after(wait, [this, number] { start_again(number); });
@@ -454,7 +481,7 @@ void Supervisor::on_gone(Generation& generation) {
 }
 
 void Supervisor::finish_if_done() {
-  if (!stop_wanted_ || !generations_.empty()) return;
+  if (!stop_wanted_ || !nothing_lives()) return;
   if (after_stop_) {
     const Status started = start_committed(*std::exchange(after_stop_, {}));
     if (started) return;
@@ -526,6 +553,7 @@ void Supervisor::promote_candidate() {
     deployment_->candidate = 0;
     deployment_->old_run.reset();
     if (deployment_->automatic) deployment_.reset();
+    workers_->switch_to(next->plan().run);
     return save_state();
   }
   const std::uint64_t before = active_;
@@ -539,6 +567,7 @@ void Supervisor::promote_candidate() {
   base::failpoint::hit("service.promoted");
   event("traffic.promoted", "success", next, {{"before", before}});
   if (deployment_->automatic) deployment_.reset();
+  workers_->switch_to(next->plan().run);
   save_state();
   if (before != 0) retire(before, false);
 }
@@ -640,7 +669,7 @@ void Supervisor::orphaned() {
 }
 
 Status Supervisor::start_committed(release::ResolvedService run) {
-  if (stop_wanted_ && !generations_.empty()) {  // a predecessor died while all were ending
+  if (stop_wanted_ && !nothing_lives()) {  // a predecessor died while all were ending
     after_stop_ = std::move(run);
     return base::ok();
   }
@@ -655,6 +684,7 @@ Status Supervisor::start_committed(release::ResolvedService run) {
     generation->stop(true);
     return given;
   }
+  workers_->keep(generation->plan().run);
   const Status started = start_generation(*generation);
   if (started) return base::ok();
   last_problem_ = started.error().line();

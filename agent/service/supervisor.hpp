@@ -6,6 +6,7 @@
 //
 //   supervisor.hpp   roles, deployments, what follows from what
 //   generation.hpp   one process tree        listener_set.hpp   the sockets of all
+//   workers.hpp      the committed release's processes without a listener
 //   drain.hpp        when nothing is under way any more
 //   control.hpp      what drivers and operators may ask, and the answers
 //   holder.hpp, state_file.hpp, succession.cpp   how a successor finds everything again
@@ -32,16 +33,12 @@
 #include "agent/service/listening_check.hpp"
 #include "agent/service/loop.hpp"
 #include "agent/service/upgrade.hpp"
+#include "agent/service/workers.hpp"
 
 namespace updagent::service {
 
 // A driver that died has its guardian; where that died, too, the rule is applied here.
 inline constexpr base::Milliseconds kOrphanPatience{60'000};
-// Restarts of a service that crashes: doubled up to the last, forgotten after kCalm without one.
-inline constexpr base::Milliseconds kFirstBackoff{100};
-inline constexpr base::Milliseconds kLastBackoff{30'000};
-inline constexpr base::Milliseconds kCalm{60'000};
-inline constexpr int kCrashLoop = 5;             // crashes without a calm between them
 inline constexpr std::size_t kTailBytes = 4096;  // of a failed service's output, into the log
 // Of one generation in an hour: what is wrong is said by then, and the journal takes them in at
 // once.
@@ -106,11 +103,6 @@ class Supervisor {
   base::Status run();
 
  private:
-  struct Crashes {
-    int in_a_row = 0;
-    std::int64_t last_us = 0;
-  };
-
   struct Complaints {
     int count = 0;
     std::int64_t since_us = 0;
@@ -187,6 +179,9 @@ class Supervisor {
   void on_failed(Generation& generation, const base::Error& error);
   void on_gone(Generation& generation);
   void on_changed(Generation& generation);
+  void report_failure(const Generation& generation, const base::Error& error);
+  WorkerHost worker_host();
+  bool nothing_lives() const { return generations_.empty() && workers_->empty(); }
   void complain(const Generation& generation, const std::string& what);
   void look_whether_listening(std::uint64_t number);
 
@@ -238,6 +233,7 @@ class Supervisor {
   listen::MechanismFound mechanism_;
   std::optional<listen::Policy> policy_;
   std::unique_ptr<ListenerSet> listeners_;
+  std::unique_ptr<WorkerSet> workers_;
 
   std::map<std::uint64_t, std::unique_ptr<Generation>> generations_;
   std::map<std::uint64_t, std::unique_ptr<Drain>> drains_;

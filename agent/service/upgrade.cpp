@@ -113,7 +113,7 @@ Status check_state(const std::string& path) {
         .got(std::to_string(version));
   for (const Json& generation : state.value("generations", Json::array()))
     UPD_TRY(check_generation(generation));
-  return base::ok();
+  return WorkerSet::check(state.value("workers", Json::object()));
 }
 
 Result<Answer> Supervisor::op_upgrade(const Request& request) {
@@ -124,6 +124,8 @@ Result<Answer> Supervisor::op_upgrade(const Request& request) {
     if (!generation->can_be_kept())
       return Error(Code::busy, "generation " + std::to_string(number) + " is just being started")
           .hint("try again in a moment");
+  if (!workers_->can_be_kept())
+    return Error(Code::busy, "a worker is just being started").hint("try again in a moment");
   Keepsake keepsake;
   keepsake.state = describe_state();
   UPD_ASSIGN(const UniqueFd memory, keepsake.write());

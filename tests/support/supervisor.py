@@ -18,6 +18,10 @@ class Refused(Exception):
         self.code = error["code"]
 
 
+class Ended(AssertionError):
+    """A supervisor that was started and is gone before it listens."""
+
+
 class Control:
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -92,11 +96,12 @@ class Supervisor:
     def path(self):
         return self.folder / "run" / f"{self.app}.sock"
 
-    def start(self):
+    def start(self, **environment):
         words = [self.binary, "--events", self.folder / "spool", "--app", self.app, "--runtime", self.folder / "run", "--folder", self.folder / "app"]
         if self.cgroup:
             words += ["--cgroup", self.cgroup]
-        self.process = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL,
+                                        env={**os.environ, **environment})
         wait_for(self.connectable, "the control socket")
 
     def connectable(self):
@@ -105,7 +110,7 @@ class Supervisor:
             return True
         except OSError:
             if self.process.poll() is not None:
-                raise AssertionError(f"the supervisor ended with {self.process.returncode}")
+                raise Ended(f"the supervisor ended with {self.process.returncode}")
             return False
 
     def connect(self):

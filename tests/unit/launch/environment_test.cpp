@@ -94,6 +94,14 @@ TEST(Environment, Systemd_names_listeners_and_then_what_the_store_holds) {
   EXPECT_EQ(answer.pids, (std::vector<std::string>{"LISTEN_PID", "WATCHDOG_PID"}));
 }
 
+TEST(Environment, A_worker_is_told_which_one_it_is) {
+  ServiceSituation situation = shop();
+  situation.listeners.clear();
+  situation.worker = "mail";
+  situation.variables = {{"UPDAGENT_WORKER", "another"}};
+  EXPECT_EQ(environment_of(situation).variables.at("UPDAGENT_WORKER"), "mail");
+}
+
 TEST(Environment, Systemd_says_nothing_when_there_is_nothing_to_pass) {
   ServiceSituation situation = shop();
   situation.listeners.clear();
