@@ -108,6 +108,16 @@ class Switches(unittest.TestCase):
         wait_for(lambda: alone in self.service.get("/metrics").text, "the end of the streams")
         self.assertEqual(self.service.get().status, 200)
 
+    def test_bad_from_a_request_on(self):
+        with Service("--port", "0", "--bad-after", "3", "--fail-ratio", "1", "--unhealthy", "1", "--wrong", "1") as service:
+            for expected in (200, 200):
+                self.assertEqual((service.get("/healthz").status, service.get().status), (200, expected))
+            self.assertEqual((service.get().status, service.get("/healthz").status), (500, 503))
+        with Service("--port", "0", "--bad-after", "2", "--hang", "all", "--crash-after", "1") as service:
+            self.assertEqual(service.get().status, 200)
+            with self.assertRaises((ConnectionError, http.client.RemoteDisconnected)):
+                service.get()
+
     def test_wrong_answers_with_good_health(self):
         self.service.switch("wrong", "1")
         answer = self.service.get()
