@@ -18,9 +18,9 @@ class Orders(canary.Case):
     def names_of(self, done):
         return [event["event"] for event in self.events_of(done)]
 
-    def paused_at(self, place, **keys):
+    def paused_at(self, place, options=(), **keys):
         keys.setdefault("rollout", {"steps": [10, 50, 100], "step_duration": "300ms"})
-        driver = self.apply_stopped_at(self.release(**keys), place)
+        driver = self.apply_stopped_at(self.release(*options, **keys), place)
         self.pause_here(driver)
         return driver
 
@@ -42,12 +42,11 @@ class Orders(canary.Case):
         self.assertLess(names.index("rollout.paused"), names.index("rollout.resumed"))
 
     def test_a_bad_one_is_undone_while_it_is_paused(self):
-        driver = self.paused_at("deploy.step.50", gates=[canary.errors(self, min_samples=20, failures=1)])
-        self.assert_held(50)
-        candidate = next(one["number"] for one in self.generations() if one["role"] == "candidate")
-        (pid,) = self.processes()["service", candidate]
-        scene.end([pid])  # it is started again, and yet it was no good
-        self.assert_undone(driver.end(), step=50, allowed=scene.IN_FLIGHT)
+        driver = self.paused_at("deploy.step.50", options=["--fail-ratio", "1"], gates=[canary.errors(self)])
+        done = driver.end()
+        self.assert_undone(done, gate="errors", step=50, allowed=frozenset({"wrong_status"}))
+        self.assertIn("rollout.paused", self.names_of(done))
+        self.assertNotIn("rollout.resumed", self.names_of(done))
 
     def test_promote_skips_the_rest(self):
         driver = self.apply(self.release(rollout=LONG_STEPS, watch="600s"))
