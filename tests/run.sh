@@ -20,8 +20,8 @@ while [ $# -gt 0 ]; do
 done
 
 need "${build_packages[@]}" btrfs-progs libgtest-dev clang-19 libclang-rt-19-dev ccache \
-  ca-certificates curl git iproute2 jq nginx-light openssl procps python3 python3-jsonschema sqlite3 \
-  strace systemd tar util-linux xfsprogs zstd prometheus "${server_packages[@]}"
+  ca-certificates curl git iproute2 jq nginx-light openssl procps prometheus python3 python3-jsonschema sqlite3 \
+  strace systemd tar util-linux xfsprogs zstd "${server_packages[@]}"
 need_node
 jobs=$(nproc)
 
