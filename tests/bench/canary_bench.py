@@ -105,7 +105,7 @@ address = "tcp:127.0.0.1:{self.port}"
     def wrk(self, seconds):
         """(requests a second, p99 in ms)"""
         said = subprocess.run(["wrk", "--threads", "1", "--connections", "32", "--duration", f"{seconds}s", "--latency",
-                               "--header", "Connection: close", self.url("/healthz")], check=True, capture_output=True,
+                               "--header", "Connection: close", self.url("/")], check=True, capture_output=True,
                               text=True).stdout
         if "Non-2xx" in said or re.search(r"Socket errors: connect [^0]|timeout [^0]", said):
             raise SystemExit(said)
