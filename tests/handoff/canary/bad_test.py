@@ -49,10 +49,12 @@ class Counted(canary.Case):
         artifact = self.release("--latency", "400", gates=[canary.latency(self)], rollout=STEPS)
         self.assert_undone(self.apply(artifact).end(), gate="latency", step=50)
 
+    @canary.long_only
     def test_slower_than_it_may_be(self):
         artifact = self.release("--latency", "400", gates=[canary.latency(self, "p90 <= 0.2", min_samples=100)], rollout=STEPS)
         self.assert_undone(self.apply(artifact).end(), gate="latency", step=50)
 
+    @canary.long_only
     def test_a_ratio_of_any_two_counters(self):
         artifact = self.release("--fail-ratio", "0.5", rollout=STEPS, gates=[canary.errors(
             self, "ratio <= 0.1", name="refused", numerator='http_requests_total{code=~"5.."}',
@@ -67,6 +69,7 @@ class Counted(canary.Case):
         self.assert_undone(done, gate="errors", step=100, allowed=WRONG)
         self.assertEqual([percent for percent, _, _ in self.steps_of(done)], [10])
 
+    @canary.long_only
     def test_a_gate_that_fails_now_and_then_is_added_up(self):
         """Never twice in a row, and a good one could do it once."""
         gate = canary.errors(self, "error_ratio <= 0.0001", failures=100, max_failures=3, min_samples=20)
@@ -99,6 +102,7 @@ done
         self.assertEqual((done.json["outcome"], self.failed_stage(done)["stage"]), ("aborted", "preflight"))
         self.assert_settled_as(self.before)
 
+    @canary.long_only
     def test_health_that_is_lost_with_the_first_users(self):
         artifact = self.release("--bad-after", "20", "--unhealthy", "1", rollout=STEPS)
         done = self.apply(artifact).end()
@@ -133,6 +137,7 @@ class Watched(canary.Case):
         # who waits in its queue goes back to the old one: none of them sees an end
         self.assert_undone(self.apply(artifact).end(), gate="queue", step=50)
 
+    @canary.long_only
     def test_one_that_accepts_less_than_it_gets(self):
         artifact = self.release("--bad-after", "20", "--hang", "accept", rollout=STEPS,
                                 gates=[canary.kernel("accepts", "accepted_ratio >= 0.5", min_samples=50)])
@@ -142,11 +147,13 @@ class Watched(canary.Case):
         artifact = self.release("--leak", "512", rollout=STEPS, gates=[canary.kernel("memory", "memory <= 300MiB")])
         self.assert_undone(self.apply(artifact).end(), gate="memory", step=50)
 
+    @canary.long_only
     def test_one_that_takes_a_processor(self):
         artifact = self.release("--spin", "1", rollout=STEPS,
                                 gates=[canary.kernel("cpu", "cpu <= 0.05", window="2s")])
         self.assert_undone(self.apply(artifact).end(), gate="cpu", step=50)
 
+    @canary.long_only
     def test_one_that_leaves_descriptors_open(self):
         """Each of its users waits, and holds one."""
         artifact = self.release("--latency", "5000", rollout=STEPS,
@@ -201,14 +208,17 @@ class FromPrometheus(canary.Case):
     def test_without_data_it_pauses_and_then_it_is_undone(self):
         self.undone_without(signal.SIGKILL)
 
+    @canary.long_only
     def test_so_it_is_where_the_server_only_hangs(self):
         self.undone_without(signal.SIGSTOP)
 
+    @canary.long_only
     def test_without_data_it_is_undone_at_once_where_the_release_wants_that(self):
         driver = self.in_step(on_no_data="fail", timeout="500ms")
         self.prometheus.process.kill()
         self.assert_undone(driver.end(), step=50, code="gate_failed")
 
+    @canary.long_only
     def test_data_that_comes_again_in_time_is_enough(self):
         artifact = self.release(gates=[self.gate(timeout="500ms", window="2s")],
                                 rollout={"steps": [50, 100], "step_duration": "1s"})
