@@ -202,7 +202,8 @@ void print_manifest(Session& session, const release::Manifest& manifest) {
   for (const release::Probe& probe : manifest.probes)
     row("probe",
         probe.name + " (" + std::string(probe_type(probe.type)) + "): " + probe_target(probe));
-  if (manifest.rollout.watch.count() > 0) row("watch", base::format_duration(manifest.rollout.watch));
+  if (manifest.rollout.watch.count() > 0)
+    row("watch", base::format_duration(manifest.rollout.watch));
   row("keep", std::to_string(manifest.keep) + " good releases");
   row("needs", manifest.needs.agent.empty() ? "" : "updagent " + manifest.needs.agent);
   row("needs", manifest.needs.arch);

@@ -4,6 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
+#include <vector>
 
 #include "agent/base/text.hpp"
 
@@ -125,6 +128,71 @@ void ProgressObserver::watching(base::Milliseconds left, base::Milliseconds whol
   if (whole.count() <= 0) return;
   const double share = 1 - static_cast<double>(left.count()) / static_cast<double>(whole.count());
   bar("watching", share, base::human_duration(left.count() * 1000) + " left");
+}
+
+namespace {
+
+// "1 [10] 50 100": where the steps are.
+std::string steps_text(const deploy::RolloutProgress& progress) {
+  std::vector<std::string> words;
+  for (std::size_t i = 0; i < progress.percents.size(); ++i) {
+    const std::string percent = std::to_string(progress.percents[i]);
+    words.push_back(i == progress.step && !progress.watching ? "[" + percent + "]" : percent);
+  }
+  return base::join(words, " ") + " %";
+}
+
+std::string measured_text(const deploy::RolloutProgress& progress) {
+  if (progress.measured_percent < 0) return "no new connection yet";
+  std::array<char, 32> share{};
+  std::snprintf(share.data(), share.size(), "%.1f %%", progress.measured_percent);
+  return std::string(share.data()) + " of new connections, " + std::to_string(progress.connections);
+}
+
+Json rollout_json(const deploy::RolloutProgress& progress, bool ended) {
+  return {{"progress", progress.watching ? "watch" : "step"},
+          {"steps", progress.percents},
+          {"percent", progress.percents.empty() ? 100 : progress.percents[progress.step]},
+          {"measured_percent",
+           progress.measured_percent < 0 ? Json(nullptr) : Json(progress.measured_percent)},
+          {"connections", progress.connections},
+          {"left_ms", progress.left.count()},
+          {"paused", progress.paused},
+          {"waiting_for", progress.waiting_for},
+          {"ended", ended}};
+}
+
+}  // namespace
+
+void ProgressObserver::rollout(const deploy::RolloutProgress& progress, bool ended) {
+  if (session_.json() && !session_.options().quiet) {
+    session_.err().line(
+        rollout_json(progress, ended).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    return;
+  }
+  const std::string waiting = base::printable(progress.waiting_for);
+  const std::string where = progress.watching ? "watching" : "step " + steps_text(progress);
+  if (!session_.terminal_err()) {
+    // a pipe is told each step once when it ends, and what it waits for
+    const std::string text = ended ? where + "  " + measured_text(progress) : waiting;
+    const bool one_step = progress.percents.size() < 2 && waiting.empty();
+    if (!text.empty() && text != told_ && !one_step && (waiting.empty() == ended)) {
+      if (!progress.watching || !ended) line("  " + padded(stage_, kNameWidth) + text);
+      told_ = text;
+    }
+    return;
+  }
+  if (ended && !progress.watching && progress.percents.size() > 1) {
+    line("  " + padded("", kNameWidth) + where + "  " + measured_text(progress));
+    return;
+  }
+  const double whole = static_cast<double>(progress.whole.count());
+  const double share = whole > 0 ? 1 - static_cast<double>(progress.left.count()) / whole : 1;
+  std::string tail = progress.watching ? "" : steps_text(progress) + "  ";
+  tail += measured_text(progress) + "  ";
+  tail += waiting.empty() ? base::human_duration(progress.left.count() * 1000) + " left"
+                          : "waiting: " + waiting;
+  bar(progress.watching ? "watching" : "shift", share, tail);
 }
 
 void ProgressObserver::note(std::string_view line) {

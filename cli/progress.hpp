@@ -1,5 +1,6 @@
-// Draws a deployment as it goes: a bar that rewrites its line on a terminal, plain lines in a pipe.
-// Everything goes to stderr; stdout carries the answer.
+// Draws a deployment as it goes: a bar that rewrites its line on a terminal, plain lines in a pipe,
+// with --json a line of JSON for each look at a rollout. Everything goes to stderr; stdout carries
+// the answer.
 #pragma once
 
 #include "agent/deploy/observer.hpp"
@@ -18,6 +19,7 @@ class ProgressObserver : public deploy::Observer {
                       std::string_view summary) override;
   void progress(const deploy::BytesProgress& progress) override;
   void watching(base::Milliseconds left, base::Milliseconds whole) override;
+  void rollout(const deploy::RolloutProgress& progress, bool ended) override;
   void note(std::string_view line) override;
   void warning(std::string_view line) override;
 
@@ -35,6 +37,7 @@ class ProgressObserver : public deploy::Observer {
   std::int64_t rate_from_us_ = 0;  // of the bytes of this stage
   std::uint64_t rate_from_bytes_ = 0;
   bool bar_shown_ = false;
+  std::string told_;  // of a rollout, to a pipe
 };
 
 }  // namespace updagent::cli

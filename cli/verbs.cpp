@@ -89,6 +89,16 @@ const std::vector<Verb>& table() {
         Exit::rollback_failed, Exit::damaged},
        true,
        &setup_rollback},
+      {"deployment",
+       "Deploy",
+       "pause, resume, promote or abort the deployment that is under way",
+       "deployment pause APP holds the present share of traffic while probes and gates go on "
+       "judging; resume goes on; promote skips the rest of the steps and the watch; abort undoes "
+       "it, "
+       "and users are back before the answer. Who asked is in the log.",
+       {Exit::done, Exit::failed, Exit::usage, Exit::busy, Exit::not_found},
+       false,
+       &setup_deployment},
       {"recover",
        "Deploy",
        "end what a killed deployment left open",

@@ -35,6 +35,7 @@ Run setup_verify(CLI::App& command);
 Run setup_trust(CLI::App& command);
 Run setup_apply(CLI::App& command);
 Run setup_rollback(CLI::App& command);
+Run setup_deployment(CLI::App& command);
 Run setup_recover(CLI::App& command);
 Run setup_hold(CLI::App& command);
 Run setup_remove(CLI::App& command);

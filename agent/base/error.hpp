@@ -37,6 +37,8 @@ enum class Code : int {
   timed_out,
   hook_failed,
   probe_failed,
+  gate_failed,
+  aborted,
   internal,
   // exit 2
   usage,

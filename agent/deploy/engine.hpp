@@ -54,6 +54,11 @@ class Engine {
 
   base::Status prove(const release::Manifest& manifest, const std::string& user,
                      base::Milliseconds watch_time, base::Interrupt* interrupt, bool steered);
+  base::Result<health::ProbeContext> probe_context(const release::Manifest& manifest,
+                                                   const std::string& user,
+                                                   base::Interrupt* interrupt);
+  base::Status open_rollout();
+  base::Status tell_of_rollout(base::Status done);
 
   // steps_service.cpp
   Strategy strategy() const;
@@ -68,6 +73,8 @@ class Engine {
   base::Status shift();
   void commit_service();
   void roll_back_service(const std::string& target);
+  std::optional<release::ResolvedService> service_of(const std::string& version);
+  base::Status wait_for_the_old_one(const release::Manifest& manifest);
   void end_service();
   void find_service();
   base::Status serve_requested(const std::string& target);

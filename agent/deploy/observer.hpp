@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "agent/base/clock.hpp"
 
@@ -18,6 +19,19 @@ struct BytesProgress {
   base::Milliseconds retry_in{0};      // while waiting
 };
 
+// A share of new connections, as it is now. Times are of this step (or of the watch).
+struct RolloutProgress {
+  std::vector<int> percents;      // of all steps
+  std::size_t step = 0;           // index of the present one
+  bool watching = false;          // all steps are done
+  double measured_percent = -1;   // of new connections since the step began; below 0: none came
+  std::uint64_t connections = 0;  // of the candidate, since the step began
+  base::Milliseconds left{0};
+  base::Milliseconds whole{0};
+  bool paused = false;
+  std::string waiting_for;  // why it goes on past its time, "" when it does not
+};
+
 class Observer {
  public:
   virtual ~Observer() = default;
@@ -28,6 +42,8 @@ class Observer {
                               std::int64_t duration_us, std::string_view summary) = 0;
   virtual void progress(const BytesProgress& progress) = 0;
   virtual void watching(base::Milliseconds left, base::Milliseconds whole) = 0;
+  // About once a second, and at the beginning and the end of each step (`ended`).
+  virtual void rollout(const RolloutProgress& progress, bool ended) = 0;
   virtual void note(std::string_view line) = 0;     // worth knowing
   virtual void warning(std::string_view line) = 0;  // worth acting on
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/deploy/deployment.hpp"
+#include "agent/deploy/rollout.hpp"
 #include "agent/deploy/service_driver.hpp"
 #include "agent/deploy/supervise.hpp"
 
@@ -39,6 +40,9 @@ struct Plan {
 
   // start (restart: shift), or a recovery that finds a supervisor
   std::optional<ServiceDriver> service;
+
+  // shift (files, restart: watch); ends before `service`
+  std::unique_ptr<Rollout> rollout;
 
   // verify
   std::unique_ptr<store::Staging> staging;

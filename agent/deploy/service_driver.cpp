@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 
 #include "agent/listen/diag.hpp"
 #include "agent/service/wire.hpp"
@@ -25,6 +26,11 @@ using base::Status;
 constexpr base::Milliseconds kRoomPatience{3'600'000};
 // A process that was killed is gone within a moment, and with it its socket.
 constexpr int kReconnects = 10;
+constexpr std::size_t kMaxOrders = 64;  // not carried out yet: more than the supervisor keeps
+// An old generation that is started for a way back: past this many failures a person is faster.
+constexpr int kActiveStarts = 4;
+constexpr base::Milliseconds kLookAtActive{
+    1'000};  // news of a supervisor that died come from nobody
 constexpr base::Milliseconds kReconnectPause{20};
 
 ServiceStatus status_from(const Json& json) {
@@ -169,6 +175,7 @@ Status ServiceDriver::wait_for_room(const base::Deadline& end, const std::string
 
 Status ServiceDriver::hear(const Json& news) {
   const std::string kind = news.value("news", std::string());
+  if (kind == "order") return hear_order(news);
   if (kind == "lease_lost")
     return Error(Code::probe_failed, "the lease of the candidate's traffic ran out");
   if (kind != "generation" || news.value("number", std::uint64_t{0}) != candidate_.number)
@@ -178,6 +185,64 @@ Status ServiceDriver::hear(const Json& news) {
   if (candidate_.life == "failed")
     return Error(Code::probe_failed, news.value("problem", std::string("the candidate failed")));
   return base::ok();
+}
+
+// Told again by a successor that does not know what was taken.
+Status ServiceDriver::hear_order(const Json& news) {
+  Order order{news.value("id", std::uint64_t{0}), news.value("order", std::string()),
+              news.value("actor", std::string())};
+  const bool is_new = order.id > last_order_;
+  last_order_ = std::max(last_order_, order.id);
+  static_cast<void>(ask("order_taken", {{"order_id", order.id}}));
+  if (order.word == "abort")
+    return Error(Code::aborted, "the deployment was aborted by " + order.actor);
+  if (is_new && orders_.size() < kMaxOrders) orders_.push_back(std::move(order));
+  return base::ok();
+}
+
+std::vector<Order> ServiceDriver::take_orders() {
+  std::vector<Order> taken(std::make_move_iterator(orders_.begin()),
+                           std::make_move_iterator(orders_.end()));
+  orders_.clear();
+  return taken;
+}
+
+Result<Json> ServiceDriver::measure(bool thorough) {
+  return ask("measure", {{"thorough", thorough}});
+}
+
+std::string ServiceDriver::output_of_candidate() {
+  const auto answer = ask("output", {{"generation", candidate_.number}});
+  return answer ? answer->value("output", std::string()) : std::string();
+}
+
+void ServiceDriver::tell_progress(Json progress) {
+  static_cast<void>(ask("progress", {{"progress", std::move(progress)}}));
+}
+
+Status ServiceDriver::wait_active(base::Milliseconds patience) {
+  const base::Deadline end = base::Deadline::in(patience);
+  std::string problem;
+  for (int failures = 0; failures < kActiveStarts;) {
+    const auto status = ask("status");
+    if (!status) return base::ok();  // no answer is no verdict: the probes decide
+    const std::uint64_t number = status->value("active", std::uint64_t{0});
+    if (number == 0) return base::ok();
+    for (const Json& one : status->value("generations", Json::array()))
+      if (one.value("number", std::uint64_t{0}) == number && one.value("state", "") == "ready")
+        return base::ok();
+    if (end.passed()) break;
+    const auto heard = next_news(std::min(end.left(), kLookAtActive), nullptr);
+    if (!heard) return base::ok();
+    const std::optional<Json>& news = *heard;
+    if (!news || news->value("number", std::uint64_t{0}) != number) continue;
+    if (news->value("life", std::string()) != "failed") continue;
+    problem = news->value("problem", std::string());
+    ++failures;
+  }
+  return Error(Code::timed_out, "the release before does not come up again")
+      .expected("ready within " + base::format_duration(patience))
+      .got(problem.empty() ? "nothing" : problem);
 }
 
 Status ServiceDriver::wait_ready(base::Milliseconds patience, base::Interrupt* interrupt) {
@@ -257,13 +322,13 @@ base::Milliseconds ServiceDriver::lease_left() const {
   return std::max(service::kLease - base::Milliseconds(since_us / 1000), base::Milliseconds(0));
 }
 
-health::Steer ServiceDriver::steer() {
-  return [this](int fd, const sockaddr* to) -> Result<std::function<void()>> {
+health::Steer ServiceDriver::steer(std::uint64_t generation) {
+  return [this, generation](int fd, const sockaddr* to) -> Result<std::function<void()>> {
     if (to->sa_family != AF_INET && to->sa_family != AF_INET6) return std::function<void()>();
     UPD_TRY(bind_source(fd, to));
     UPD_ASSIGN(const listen::Address source, address_of(fd, ::getsockname));
     UPD_ASSIGN(const Json answer,
-               ask("probe", {{"generation", candidate_.number}, {"source", source.text()}}));
+               ask("probe", {{"generation", generation}, {"source", source.text()}}));
     if (!answer.contains("entry") || answer["entry"].is_null()) return std::function<void()>();
     const auto entry = answer["entry"].get<std::uint64_t>();
     return std::function<void()>(

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "agent/health/probes.hpp"
 #include "agent/release/resolved_service.hpp"
@@ -27,6 +29,13 @@ struct RoomWish {
   bool end_oldest = false;  // it gets its stop signal although it is not idle yet
   base::Interrupt* interrupt = nullptr;
   std::function<void(const std::string& why)> waiting;  // once, before the wait
+};
+
+// What an operator wants of the deployment; `id` is the supervisor's, and rises.
+struct Order {
+  std::uint64_t id = 0;
+  std::string word;  // pause, resume, promote (abort ends whatever is under way as Code::aborted)
+  std::string actor;
 };
 
 class ServiceDriver {
@@ -58,8 +67,20 @@ class ServiceDriver {
                          const std::optional<release::ResolvedService>& again = std::nullopt);
   base::Status end();
 
-  // For probes while the candidate has no users: each connection is brought to it.
-  health::Steer steer();
+  // Brings each connection of a probe to this generation, through the production address.
+  health::Steer steer(std::uint64_t generation);
+  health::Steer steer() { return steer(candidate_.number); }
+  // What kernel and steering know of all generations (service/measure.cpp).
+  base::Result<base::Json> measure(bool thorough);
+  // The last lines that the candidate wrote; empty where they are not to be had.
+  std::string output_of_candidate();
+  // Orders that came since the last call, in their order. The supervisor knows that they are taken.
+  std::vector<Order> take_orders();
+  // For `status`. Nobody waits for it.
+  void tell_progress(base::Json progress);
+  // After a way back: until the generation that users are with serves, which the supervisor may
+  // have to start again. Code::timed_out, or its words when it does not come up.
+  base::Status wait_active(base::Milliseconds patience);
   // For everything that takes long: renews the lease when it is time, and says what the supervisor
   // has said: Code::probe_failed when the candidate failed, or the lease was lost.
   base::Status tick();
@@ -79,6 +100,7 @@ class ServiceDriver {
   base::Result<base::Json> ask(const std::string& op, base::Json fields = base::Json::object(),
                                int descriptor = -1);
   base::Status hear(const base::Json& news);
+  base::Status hear_order(const base::Json& news);
   base::Status wait_for_room(const base::Deadline& end, const std::string& why,
                              base::Interrupt* interrupt);
 
@@ -90,6 +112,8 @@ class ServiceDriver {
   std::string reason_;
   ServiceStatus active_;
   ServiceStatus candidate_;
+  std::deque<Order> orders_;
+  std::uint64_t last_order_ = 0;
   bool ready_ = false;
   bool resumed_ = false;  // by the last next_news()
   bool weighted_ = false;

@@ -172,7 +172,8 @@ base::Status Engine::prove_previous(const std::string& version) {
     recorder_.event("probe.passed", "skipped", {{"reason", "the service was stopped meanwhile"}});
     return base::ok();
   }
-  const base::Status proved = prove_and_watch(*manifest, *user, base::Milliseconds(0), nullptr);
+  base::Status proved = wait_for_the_old_one(*manifest);
+  if (proved) proved = prove_and_watch(*manifest, *user, base::Milliseconds(0), nullptr);
   if (proved) return proved;
   return rollback_failed(
       Error(Code::probe_failed, "after the way back to " + version + ": " + proved.error().line()));

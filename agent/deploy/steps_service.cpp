@@ -122,8 +122,8 @@ base::Status Engine::shift() {
   if (strategy() == Strategy::restart) {
     UPD_TRY(start_candidate(context_.interrupt));
   } else {
-    UPD_TRY(plan_.service->set_weight(kFullWeight));
-    stage_summary_ = "all new connections go to " + recorder_.row().to_version;
+    UPD_TRY(open_rollout());
+    UPD_TRY(tell_of_rollout(plan_.rollout->take_steps()));
   }
   base::failpoint::hit("deploy.after_shift");
   return base::ok();
@@ -143,20 +143,11 @@ void Engine::commit_service() {
 }
 
 // Traffic first: this is what the users wait for.
+// With it the supervisor starts the old one again where nothing of that is left.
 void Engine::roll_back_service(const std::string& target) {
   if (!plan_.service) return;
-  std::optional<release::ResolvedService> again;
-  if (strategy() == Strategy::restart && !target.empty()) {
-    const auto manifest = plan_.store->description(target);
-    const auto user = manifest ? user_of(*manifest) : base::Result<std::string>(manifest.error());
-    auto found = user ? resolve(*manifest, context_.layout, plan_.settings.app, *user)
-                      : base::Result<config::ServiceResolution>(user.error());
-    if (found)
-      again = std::move(found->run);
-    else
-      observer().warning(found.error().line());
-  }
-  const base::Status done = plan_.service->roll_back(plan_.reason, again);
+  plan_.rollout.reset();
+  const base::Status done = plan_.service->roll_back(plan_.reason, service_of(target));
   if (done) return;
   observer().warning("the supervisor: " + done.error().line() +
                      ", the lease of its traffic ends by itself");
@@ -164,7 +155,28 @@ void Engine::roll_back_service(const std::string& target) {
   ::poll(nullptr, 0, static_cast<int>(plan_.service->lease_left().count()));
 }
 
+std::optional<release::ResolvedService> Engine::service_of(const std::string& version) {
+  if (version.empty()) return std::nullopt;
+  const auto manifest = plan_.store->description(version);
+  if (manifest && !manifest->service) return std::nullopt;
+  const auto user = manifest ? user_of(*manifest) : base::Result<std::string>(manifest.error());
+  auto found = user ? resolve(*manifest, context_.layout, plan_.settings.app, *user)
+                    : base::Result<config::ServiceResolution>(user.error());
+  if (found) return std::move(found->run);
+  observer().warning(found.error().line());
+  return std::nullopt;
+}
+
+// It may have died while it was the standby: then it is being started again.
+base::Status Engine::wait_for_the_old_one(const release::Manifest& manifest) {
+  if (!plan_.service || !manifest.service) return base::ok();
+  return plan_.service->wait_active(
+      std::min(manifest.service->ready_timeout, plan_.settings.app.max_ready_timeout) +
+      kStartMargin);
+}
+
 void Engine::end_service() {
+  plan_.rollout.reset();
   if (!plan_.service) return;
   const base::Status ended = plan_.service->end();
   if (!ended) observer().warning("the supervisor: " + ended.error().line());

@@ -1,10 +1,10 @@
 // pre_upgrade, switch, watch, commit: the candidate goes into service and is judged.
 #include <algorithm>
-#include <map>
 
 #include "agent/base/failpoints.hpp"
 #include "agent/base/files.hpp"
 #include "agent/deploy/engine.hpp"
+#include "agent/deploy/probe_log.hpp"
 
 namespace updagent::deploy {
 
@@ -13,8 +13,6 @@ using base::Error;
 
 namespace {
 
-// A probe that flaps through a long watch: the log tells how it began, the count how it went on.
-constexpr std::size_t kMaxProbeEvents = 50;
 // However short the node wants a watch to be, a service gets this long to come up.
 constexpr base::Milliseconds kLeastProveLimit{600'000};
 
@@ -55,7 +53,50 @@ base::Status Engine::switch_over() {
 base::Status Engine::watch() {
   const base::Milliseconds watch_time =
       std::min(plan_.manifest->rollout.watch, plan_.settings.app.max_watch);
-  return prove_and_watch(*plan_.manifest, *plan_.user, watch_time, context_.interrupt);
+  if (!plan_.rollout && plan_.manifest->gates.empty())
+    return prove_and_watch(*plan_.manifest, *plan_.user, watch_time, context_.interrupt);
+  // its probes have passed before it had a user, but for those that had no such time
+  if (!plan_.rollout) {
+    UPD_TRY(
+        prove_and_watch(*plan_.manifest, *plan_.user, base::Milliseconds(0), context_.interrupt));
+    UPD_TRY(open_rollout());
+  }
+  return tell_of_rollout(plan_.rollout->watch(watch_time));
+}
+
+base::Status Engine::open_rollout() {
+  Rollout::Parts parts;
+  parts.manifest = &*plan_.manifest;
+  parts.settings = &plan_.settings.app;
+  parts.service = plan_.service ? &*plan_.service : nullptr;
+  parts.recorder = &recorder_;
+  parts.observer = context_.observer;
+  parts.interrupt = context_.interrupt;
+  UPD_ASSIGN(parts.context, probe_context(*plan_.manifest, *plan_.user, context_.interrupt));
+  plan_.rollout = std::make_unique<Rollout>(std::move(parts));
+  return plan_.rollout->open();
+}
+
+base::Status Engine::tell_of_rollout(base::Status done) {
+  for (const auto& [name, value] : plan_.rollout->detail().items()) add_stage_detail(name, value);
+  stage_summary_ = plan_.rollout->summary();
+  return done;
+}
+
+base::Result<health::ProbeContext> Engine::probe_context(const release::Manifest& manifest,
+                                                         const std::string& user,
+                                                         base::Interrupt* interrupt) {
+  UPD_ASSIGN(const RuntimePlace place, place_for(manifest, user));
+  health::ProbeContext context;
+  context.working_directory = place.release_directory;
+  UPD_ASSIGN(context.environment,
+             command_environment(command_context("probe"), place, manifest, plan_.settings.app));
+  context.identity = place.identity;
+  context.ca_file = plan_.settings.fetch.ca_file;
+  context.interrupt = interrupt;
+  context.prove_limit = std::max(plan_.settings.app.max_watch, kLeastProveLimit);
+  if (plan_.service) context.accepted = was_accepted;
+  return context;
 }
 
 base::Status Engine::prove_and_watch(const release::Manifest& manifest, const std::string& user,
@@ -70,38 +111,18 @@ base::Status Engine::prove(const release::Manifest& manifest, const std::string&
     stage_summary_ = "no probes";
     return base::ok();
   }
-  UPD_ASSIGN(const RuntimePlace place, place_for(manifest, user));
-  health::ProbeContext context;
-  context.working_directory = place.release_directory;
-  UPD_ASSIGN(context.environment,
-             command_environment(command_context("probe"), place, manifest, plan_.settings.app));
-  context.identity = place.identity;
-  context.ca_file = plan_.settings.fetch.ca_file;
-  context.interrupt = interrupt;
+  UPD_ASSIGN(health::ProbeContext context, probe_context(manifest, user, interrupt));
+  std::optional<Error> told;  // by the supervisor, or an operator through it
   if (plan_.service) {
-    context.on_tick = [this] { return plan_.service->tick(); };
-    context.accepted = was_accepted;
+    context.on_tick = [this, &told] {
+      base::Status alive = plan_.service->tick();
+      if (!alive) told = alive.error();
+      return alive;
+    };
     if (steered) context.steer = plan_.service->steer();
   }
-  context.prove_limit = std::max(plan_.settings.app.max_watch, kLeastProveLimit);
-  // Each change is an event; a probe that stays as it is would only fill the log.
-  std::map<std::string, bool> failed_before;
-  std::size_t changes = 0;
-  const auto on_result = [&](const health::ProbeResult& result) {
-    const auto probe = std::find_if(manifest.probes.begin(), manifest.probes.end(),
-                                    [&](const auto& known) { return known.name == result.probe; });
-    const int enough = probe == manifest.probes.end() || !result.healthy ? 1 : probe->successes;
-    if (result.in_a_row != enough) return;
-    if (++changes > kMaxProbeEvents) return;
-    const std::string_view passed =
-        failed_before[result.probe] ? "probe.recovered" : "probe.passed";
-    failed_before[result.probe] = !result.healthy;
-    recorder_.event(
-        result.healthy ? passed : "probe.failed", result.healthy ? "success" : "failure",
-        {{"probe", result.probe}, {"problem", result.problem}, {"output", result.output}},
-        result.duration_us);
-    static_cast<void>(recorder_.flush());  // a driver that dies now has said what it saw
-  };
+  ProbeLog log(recorder_, manifest.probes);
+  const auto on_result = [&log](const health::ProbeResult& result) { log.hear(result); };
   UPD_ASSIGN(health::Verdict verdict, health::prove(manifest.probes, context, on_result));
   base::failpoint::hit("deploy.after_probes");
   if (verdict.healthy && watch_time.count() > 0) {
@@ -110,8 +131,9 @@ base::Status Engine::prove(const release::Manifest& manifest, const std::string&
                                         observer().watching(left, watch_time);
                                       }));
   }
-  if (changes > kMaxProbeEvents) add_stage_detail("probe_changes", changes);
+  if (log.changes() > kMaxProbeEvents) add_stage_detail("probe_changes", log.changes());
   if (verdict.interrupted) return Error(Code::interrupted, "stopped while the release was watched");
+  if (told && told->code() == Code::aborted) return *told;
   if (!verdict.healthy) {
     if (!verdict.output.empty()) add_stage_detail("output", verdict.output);
     add_stage_detail("probe", verdict.probe);

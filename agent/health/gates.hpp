@@ -8,8 +8,9 @@
 // goes on. Relative error ratios are an exact binomial test of the candidate's errors (alpha
 // kAlpha), relative quantiles a plain ratio.
 //
-// Where the active generation has no traffic of its own any more (100 %, the watch), the last window
-// in which it had enough stands in, and before any such window the totals of its life so far.
+// Where the active generation has no traffic of its own any more (100 %, the watch), the last
+// window in which it had enough stands in, and before any such window the totals of its life so
+// far.
 #pragma once
 
 #include <cstdint>
@@ -59,12 +60,13 @@ struct Figures {
 };
 
 struct JudgeSetup {
-  std::span<const release::Probe> probes;  // asked of both sides; only the candidate's answers judge
-  std::span<const release::Gate> gates;    // together with default_gates(), if those are wanted
-  ProbeContext context;                    // its `steer` is not used: the sides have theirs
+  std::span<const release::Probe>
+      probes;                            // asked of both sides; only the candidate's answers judge
+  std::span<const release::Gate> gates;  // together with default_gates(), if those are wanted
+  ProbeContext context;                  // its `steer` is not used: the sides have theirs
   std::string app;
   Side candidate;
-  std::optional<Side> active;               // nothing: there is none, relative conditions are skipped
+  std::optional<Side> active;  // nothing: there is none, relative conditions are skipped
   std::function<base::Result<Figures>()> kernel;  // empty: kernel gates are skipped
 };
 
@@ -82,13 +84,15 @@ struct GateReport {
 };
 
 struct Standing {
-  bool all_passed = false;  // since begin_step(): every gate has passed a whole window, every probe's last answer is good
-  std::string waiting_for;  // of those that have not, the first one and why: "gate 'errors': 12 of 100 samples"
+  bool all_passed = false;  // since begin_step(): every gate has passed a whole window, every
+                            // probe's last answer is good
+  std::string waiting_for;  // of those that have not, the first one and why: "gate 'errors': 12 of
+                            // 100 samples"
   bool no_data = false;     // that one waits for data (on_no_data = "pause")
 };
 
-// The gates of a release that wrote no kernel gate of its own: its queue, its memory, kills for want
-// of memory. They need no traffic.
+// The gates of a release that wrote no kernel gate of its own: its queue, its memory, kills for
+// want of memory. They need no traffic.
 std::vector<release::Gate> default_gates();
 
 class GateJudge {
@@ -104,8 +108,8 @@ class GateJudge {
 
   // All windows begin anew, and nothing has passed yet. Counts of failures go on.
   void begin_step();
-  // Asks on, waits at most `at_most` for an answer. A Verdict (healthy false, or interrupted) as soon
-  // as one is against the release; nothing while none is.
+  // Asks on, waits at most `at_most` for an answer. A Verdict (healthy false, or interrupted) as
+  // soon as one is against the release; nothing while none is.
   base::Result<std::optional<Verdict>> step(base::Milliseconds at_most);
   Standing standing() const;
 

@@ -6,10 +6,6 @@
 namespace updagent::health {
 namespace {
 
-struct ListFree {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
-};
-
 std::string ranges_text(const std::vector<std::pair<int, int>>& ranges) {
   std::vector<std::string> parts;
   for (const auto& [first, last] : ranges)
@@ -21,17 +17,13 @@ std::string ranges_text(const std::vector<std::pair<int, int>>& ranges) {
 class HttpRun : public Transfer {
  public:
   HttpRun(const release::Probe& probe, const ProbeContext& context, CURLM* multi)
-      : Transfer(probe, context, multi), headers_(curl_slist_append(nullptr, "Connection: close")) {
+      : Transfer(probe.timeout, context, multi),
+        probe_(probe),
+        headers_(curl_slist_append(nullptr, "Connection: close")) {
     if (easy() == nullptr) return;
-    set(CURLOPT_URL, probe.url.c_str());
-    set(CURLOPT_PROTOCOLS_STR, "http,https");
-    set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
-    set(CURLOPT_FOLLOWLOCATION, 0L);  // a redirect is an answer like any other
-    set(CURLOPT_USERAGENT, "updagent-probe/" UPDAGENT_VERSION);
-    set(CURLOPT_HTTPHEADER, headers_.get());
+    set_request(probe.url, "updagent-probe/" UPDAGENT_VERSION, headers_.get());
     set(CURLOPT_WRITEFUNCTION, &HttpRun::take_body);
     set(CURLOPT_WRITEDATA, static_cast<void*>(this));
-    if (!context.ca_file.empty()) set(CURLOPT_CAINFO, context.ca_file.c_str());
   }
 
  protected:
@@ -41,14 +33,14 @@ class HttpRun : public Transfer {
     if (!complete) return {false, transfer_problem(code), ""};
     long status = 0;
     curl_easy_getinfo(easy(), CURLINFO_RESPONSE_CODE, &status);
-    const auto& ranges = probe().expect_status;
+    const auto& ranges = probe_.expect_status;
     const bool expected = std::any_of(ranges.begin(), ranges.end(), [&](const auto& range) {
       return status >= range.first && status <= range.second;
     });
     if (!expected)
       return {false, "HTTP " + std::to_string(status) + ", expected " + ranges_text(ranges), ""};
-    if (body_.find(probe().expect_body) == std::string::npos)
-      return {false, "body lacks '" + base::printable(probe().expect_body) + "'", ""};
+    if (body_.find(probe_.expect_body) == std::string::npos)
+      return {false, "body lacks '" + base::printable(probe_.expect_body) + "'", ""};
     return {true, "", ""};
   }
 
@@ -62,7 +54,8 @@ class HttpRun : public Transfer {
     return self.body_full_ ? 0 : size;
   }
 
-  std::unique_ptr<curl_slist, ListFree> headers_;
+  const release::Probe& probe_;
+  Headers headers_;
   std::string body_;
   bool body_full_ = false;
 };

@@ -1,60 +1,38 @@
-// Asks all probes of a release in one thread: who is due, who is running, who has answered.
+// Asks all probes of a release, each again after its interval.
 #pragma once
 
-#include <curl/curl.h>
-
-#include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
-#include "agent/health/probe_run.hpp"
-#include "agent/health/probes.hpp"
+#include "agent/health/question_loop.hpp"
 
 namespace updagent::health {
 
 // A probe that asks for less would be a load test, and `interval = "0s"` a busy loop.
 inline constexpr base::Milliseconds kMinInterval{10};
 
+StartedRun start_probe(const release::Probe& probe, const ProbeContext& context, CURLM* multi);
+// A command goes nowhere: only these two reach one generation.
+inline bool is_steered(const release::Probe& probe, const ProbeContext& context) {
+  return context.steer && probe.type != release::ProbeType::exec;
+}
+// When to ask again after this answer.
+std::int64_t next_question_us(const release::Probe& probe, const QuestionLoop::Answer& answer);
+
 class ProbeLoop {
  public:
-  struct Answer {
-    std::size_t index = 0;  // of the probe
-    Finding finding;
-    std::int64_t duration_us = 0;
-  };
+  using Answer = QuestionLoop::Answer;  // its index is that of the probe
 
   // `probes` and `context` must outlive the loop.
   static base::Result<ProbeLoop> make(std::span<const release::Probe> probes,
                                       const ProbeContext& context, bool with_initial_delay);
-
-  // Starts what is due, waits at most `at_most` for an answer, the next start or the interrupt, and
-  // returns the answers, perhaps none.
   base::Result<std::vector<Answer>> step(base::Milliseconds at_most);
 
  private:
-  struct MultiFree {
-    void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
-  };
-  struct Slot {
-    const release::Probe* probe = nullptr;
-    std::int64_t due_us = 0;
-    std::int64_t started_us = 0;
-    std::unique_ptr<ProbeRun> run;  // one at a time
-  };
-
-  ProbeLoop(const ProbeContext& context, std::unique_ptr<CURLM, MultiFree> multi)
-      : context_(&context), multi_(std::move(multi)) {}
-
-  base::Status start_due();
-  StartedRun start(const release::Probe& probe) const;
-  base::Status wait(base::Milliseconds at_most);
-  base::Status end_transfers();
-  std::vector<Answer> take_answers();
-
-  const ProbeContext* context_;
-  std::unique_ptr<CURLM, MultiFree> multi_;  // outlives the transfers in the slots
-  std::vector<Slot> slots_;
+  ProbeLoop(std::span<const release::Probe> probes, QuestionLoop loop)
+      : probes_(probes), loop_(std::move(loop)) {}
+  std::span<const release::Probe> probes_;
+  QuestionLoop loop_;
 };
 
 }  // namespace updagent::health

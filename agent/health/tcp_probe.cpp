@@ -12,7 +12,8 @@ constexpr base::Milliseconds kLookAgain{20};
 class TcpRun : public Transfer {
  public:
   TcpRun(const release::Probe& probe, const ProbeContext& context, CURLM* multi)
-      : Transfer(probe, context, multi),
+      : Transfer(probe.timeout, context, multi),
+        probe_(probe),
         url_("http://" + probe.address),
         end_(base::Deadline::in(probe.timeout)) {
     if (easy() == nullptr) return;
@@ -38,7 +39,7 @@ class TcpRun : public Transfer {
   Finding judge(CURLcode code) override {
     if (code == CURLE_OK) return {true, "", ""};
     if (code == CURLE_OPERATION_TIMEDOUT)
-      return {false, "no connection within " + base::format_duration(probe().timeout), ""};
+      return {false, "no connection within " + base::format_duration(probe_.timeout), ""};
     return {false, transfer_problem(code), ""};
   }
 
@@ -48,6 +49,7 @@ class TcpRun : public Transfer {
     curl_easy_getinfo(easy(), CURLINFO_ACTIVESOCKET, &fd);
     return fd != CURL_SOCKET_BAD && context().accepted(fd);
   }
+  const release::Probe& probe_;
   std::string url_;
   base::Deadline end_;
 };

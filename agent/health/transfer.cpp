@@ -1,4 +1,5 @@
-// What http and tcp probes share: one libcurl transfer, bounded in time and without any detour.
+// What http probes, tcp probes and pages share: one libcurl transfer, bounded in time and without
+// any detour.
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -25,27 +26,49 @@ curl_socket_t Transfer::open_socket(void* self, curlsocktype, curl_sockaddr* add
   const int fd = ::socket(address->family, address->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
                           address->protocol);
   if (fd < 0) return CURL_SOCKET_BAD;
-  auto undo = transfer.context_.steer(fd, &address->addr);
-  if (!undo) {
-    transfer.steer_problem_ = undo.error().line();
-    ::close(fd);
-    return CURL_SOCKET_BAD;
-  }
-  if (transfer.unsteer_) transfer.unsteer_();  // of the address that was tried before
-  transfer.unsteer_ = std::move(*undo);
-  return fd;
+  if (transfer.steer(fd, *address) && transfer.set_proxy_header(&address->addr)) return fd;
+  ::close(fd);
+  return CURL_SOCKET_BAD;
 }
 
-Transfer::Transfer(const release::Probe& probe, const ProbeContext& context, CURLM* multi)
-    : probe_(probe), context_(context), multi_(multi), easy_(curl_easy_init()) {
+bool Transfer::steer(int fd, const curl_sockaddr& address) {
+  if (!context_.steer) return true;
+  auto undo = context_.steer(fd, &address.addr);
+  if (!undo) {
+    steer_problem_ = undo.error().line();
+    return false;
+  }
+  if (unsteer_) unsteer_();  // of the address that was tried before
+  unsteer_ = std::move(*undo);
+  return true;
+}
+
+// Only now is the address known; libcurl looks at the option when it has connected.
+bool Transfer::set_proxy_header(const sockaddr* to) {
+  if (!may_send_proxy_header_ || !context_.wants_proxy_header) return true;
+  const long wanted = context_.wants_proxy_header(to) ? 1 : 0;
+  return curl_easy_setopt(easy_.get(), CURLOPT_HAPROXYPROTOCOL, wanted) == CURLE_OK;
+}
+
+void Transfer::set_request(const std::string& url, const char* user_agent, curl_slist* headers) {
+  may_send_proxy_header_ = true;
+  set(CURLOPT_URL, url.c_str());
+  set(CURLOPT_PROTOCOLS_STR, "http,https");
+  set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  set(CURLOPT_FOLLOWLOCATION, 0L);  // a redirect is an answer like any other
+  set(CURLOPT_USERAGENT, user_agent);
+  set(CURLOPT_HTTPHEADER, headers);
+  if (!context_.ca_file.empty()) set(CURLOPT_CAINFO, context_.ca_file.c_str());
+}
+
+Transfer::Transfer(base::Milliseconds limit, const ProbeContext& context, CURLM* multi)
+    : limit_(limit), context_(context), multi_(multi), easy_(curl_easy_init()) {
   if (!easy_) return;
-  const auto limit_ms = static_cast<long>(probe.timeout.count());
+  const auto limit_ms = static_cast<long>(limit.count());
   set(CURLOPT_PRIVATE, static_cast<void*>(this));
   set(CURLOPT_ERRORBUFFER, message_.data());
-  if (context.steer) {
-    set(CURLOPT_OPENSOCKETFUNCTION, &Transfer::open_socket);
-    set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(this));
-  }
+  set(CURLOPT_OPENSOCKETFUNCTION, &Transfer::open_socket);
+  set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(this));
   set(CURLOPT_NOSIGNAL, 1L);
   set(CURLOPT_TIMEOUT_MS, limit_ms);
   set(CURLOPT_CONNECTTIMEOUT_MS, limit_ms);
@@ -80,7 +103,7 @@ std::optional<Finding> Transfer::look() {
 
 std::string Transfer::transfer_problem(CURLcode code) const {
   if (!steer_problem_.empty()) return steer_problem_;
-  const std::string limit = base::format_duration(probe_.timeout);
+  const std::string limit = base::format_duration(limit_);
   long os_errno = 0;
   curl_easy_getinfo(easy_.get(), CURLINFO_OS_ERRNO, &os_errno);
   const std::string message = lower_first(base::printable(message_.data()));

@@ -12,7 +12,7 @@ struct EventName {
   std::string_view meaning;  // one line, the same in docs/audit.md
 };
 
-inline constexpr std::array<EventName, 50> kEventNames = {{
+inline constexpr std::array<EventName, 58> kEventNames = {{
     {"deployment.started", "a deployment began: what it wants to reach, from where, by whom"},
     {"deployment.finished", "its end: outcome and reason"},
     {"stage.started", "intent: written before the first side effect of a stage"},
@@ -63,6 +63,14 @@ inline constexpr std::array<EventName, 50> kEventNames = {{
     {"app.stopped", "an operator wants it stopped, also after a boot"},
     {"app.started", "that wish was taken off, by an operator or by a commit"},
     {"boot.changed", "what a boot starts was changed: its unit was enabled or disabled, or not"},
+    {"deployment.ordered", "an operator paused, resumed, promoted or aborted it: who"},
+    {"rollout.step", "a step of the traffic ended: its share as measured, and what it proves"},
+    {"rollout.paused", "the deployment holds at its share, and why"},
+    {"rollout.resumed", "it goes on"},
+    {"gate.passed", "a gate held for a whole window: the numbers of both versions"},
+    {"gate.failed", "a gate did not hold: the numbers of both versions"},
+    {"gate.no_data", "a gate has nothing to judge by, and why"},
+    {"gate.skipped", "a gate can't be judged here, and why"},
 }};
 
 // What the journal itself writes: the actor of these events is kJournalActor.

@@ -213,6 +213,7 @@ CgroupUsage GenerationCgroup::usage() const {
   }
   usage.memory_peak_bytes = number_in(directory_.get(), "memory.peak", "");
   usage.cpu_us = number_in(directory_.get(), "cpu.stat", "usage_usec");
+  usage.oom_kills = number_in(directory_.get(), "memory.events", "oom_kill");
   return usage;
 }
 

@@ -32,6 +32,7 @@ struct CgroupUsage {                          // each only where the kernel or a
   std::optional<std::uint64_t> memory_bytes;  // memory.current without what can be dropped
   std::optional<std::uint64_t> memory_peak_bytes;  // memory.peak, Linux 5.19
   std::optional<std::uint64_t> cpu_us;             // cpu.stat, needs no controller
+  std::optional<std::uint64_t> oom_kills;          // memory.events
 };
 
 class GenerationCgroup {

@@ -1,5 +1,6 @@
 #include "agent/launch/memory_check.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@ namespace {
 
 constexpr std::size_t kMaxFigureBytes = 64 * 1024;  // memory.stat is some KiB
 constexpr std::uint64_t kKib = 1024;
+constexpr std::size_t kMaxListedDescriptors = 1U << 20;  // the usual hard limit of one process
 constexpr int kMaxFolders = 64;  // cgroups above us: the kernel's own default depth is no smaller
 
 // The number after "KEY" and blanks, colon or not; the first number for an empty key.
@@ -104,6 +106,21 @@ MemoryInUse memory_in_use(const GenerationCgroup* cgroup, std::span<const pid_t>
   in_use.measured_as = "PSS of " + std::to_string(processes.size()) +
                        (processes.size() == 1 ? " process" : " processes");
   return in_use;
+}
+
+std::optional<std::uint64_t> descriptors_in_use(std::span<const pid_t> processes) {
+  std::optional<std::uint64_t> total;
+  for (const pid_t pid : processes.first(std::min(processes.size(), kMaxCountedProcesses))) {
+    const std::string folder = "/proc/" + std::to_string(pid) + "/fd";
+    struct stat about{};
+    // since Linux 6.2 the size of the folder is the count
+    if (::stat(folder.c_str(), &about) == 0 && about.st_size > 0) {
+      total = total.value_or(0) + static_cast<std::uint64_t>(about.st_size);
+    } else if (const auto names = base::list_directory(folder, kMaxListedDescriptors); names) {
+      total = total.value_or(0) + names->size();
+    }
+  }
+  return total;
 }
 
 base::Status check_memory(const MemoryAtHand& at_hand, const MemoryInUse& active,

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -31,6 +32,11 @@ struct MemoryInUse {
 // By its cgroup where that has a memory controller, else by the proportional set sizes of its
 // processes (RSS of one that we may not look into). Walks page tables: some milliseconds per GiB.
 MemoryInUse memory_in_use(const GenerationCgroup* cgroup, std::span<const pid_t> processes);
+
+// What the processes of a generation have open; nothing when none of them lets us look. Of at most
+// kMaxCountedProcesses of them, so a fork bomb costs no more.
+inline constexpr std::size_t kMaxCountedProcesses = 256;
+std::optional<std::uint64_t> descriptors_in_use(std::span<const pid_t> processes);
 
 // Code::no_space with the figures when what the active generation uses, and the node's reserve of
 // bytes beside it, are not there once more.

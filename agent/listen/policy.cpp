@@ -4,9 +4,11 @@
 #include <time.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <type_traits>
 
 #include "agent/listen/bpf_maps.hpp"
@@ -181,7 +183,18 @@ Status Policy::set_salt(std::uint64_t salt) {
   if (roles().weight > 0)
     return Error(base::Code::internal, "the salt can't change while a candidate has a weight");
   store(shared_->salt, salt);
+  for (__u32& bucket : shared_->clients) store(bucket, 0);
   return base::ok();
+}
+
+ClientSpread Policy::clients() const {
+  std::array<std::uint32_t, kClientBuckets> counts{};
+  ClientSpread spread;
+  for (std::size_t i = 0; i < counts.size(); ++i)
+    spread.connections += counts[i] = load(shared_->clients[i]);
+  std::partial_sort(counts.begin(), counts.begin() + kBusiest, counts.end(), std::greater<>());
+  for (std::size_t i = 0; i < kBusiest; ++i) spread.of_the_busiest += counts[i];
+  return spread;
 }
 
 Roles Policy::roles() const {

@@ -15,8 +15,9 @@ enum {
   kNoSlot = 0xFF,       /* in the word: there is none */
   kWeightAll = 10000,   /* weights are of 10,000 new connections */
   kMaxProbes = 8,       /* probes and scrapes under way at the same time */
-  kPolicyAbi = 1,       /* of the layouts below */
+  kPolicyAbi = 2,       /* of the layouts below */
   kCounterRows = kMaxSlots + 1, /* the last one counts where no slot was wanted */
+  kClientBuckets = 256, /* a power of two: enough to tell ten busy addresses from a crowd */
 };
 
 /* SteeringPolicy.word: who gets new connections. One word, because separate fields tear: a reader
@@ -56,6 +57,9 @@ struct SteeringPolicy {
   __u64 word;
   __u64 salt; /* of the client hash */
   struct SteeringProbe probes[kMaxProbes];
+  /* Connections by hash of the client's address, while that decides (kFlagClientAffinity): written
+   * by the program, for the question whether a few addresses carry most of them. Wraps around. */
+  __u32 clients[kClientBuckets];
 };
 
 /* Of one slot of one listener; each connection counts in exactly one of them. */
@@ -67,15 +71,23 @@ struct SteeringCounters {
   __u64 critical; /* wanted this slot, none of the fallbacks had a socket: the kernel's hash chose */
 };
 
-/* 0..9,999 for a client: it goes to the candidate while this is below the weight, so whoever is
- * with the candidate stays there as the weight grows. `client` is the IPv4 address or the first 64
- * bits of the IPv6 address, as they lie in the packet. The mixing is that of splitmix64. */
-static inline __u32 client_share(__u64 client, __u64 salt) {
+/* `client` is the IPv4 address or the first 64 bits of the IPv6 address, as they lie in the packet.
+ * The mixing is that of splitmix64. */
+static inline __u64 mix_client(__u64 client, __u64 salt) {
   __u64 mixed = client ^ salt;
   mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9ULL;
   mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EBULL;
-  mixed ^= mixed >> 31;
-  return (__u32)(((mixed >> 32) * kWeightAll) >> 32);
+  return mixed ^ (mixed >> 31);
+}
+
+/* 0..9,999 for a client: it goes to the candidate while this is below the weight, so whoever is
+ * with the candidate stays there as the weight grows. From the upper half of the hash; the bucket
+ * is from the lower one, so the two know nothing of each other. */
+static inline __u32 client_share(__u64 client, __u64 salt) {
+  return (__u32)(((mix_client(client, salt) >> 32) * kWeightAll) >> 32);
+}
+static inline __u32 client_bucket(__u64 client, __u64 salt) {
+  return (__u32)mix_client(client, salt) & (kClientBuckets - 1);
 }
 
 #ifdef __cplusplus

@@ -1,7 +1,7 @@
 /* Chooses the generation that gets a new connection: the kernel runs this for each SYN (and again
  * for the ACK that a SYN cookie comes back with), for each datagram of an unconnected UDP socket,
  * and for each connection that waits at a socket which is shut down. One copy per listener; all
- * listeners of an app read the same policy. It never writes the policy. */
+ * listeners of an app read the same policy, of which it writes the counts of clients alone. */
 #include <linux/bpf.h>
 
 #include <linux/if_ether.h>
@@ -120,8 +120,11 @@ static __always_inline int candidate_wins(struct sk_reuseport_md* md, struct Ste
   if (weight >= kWeightAll) return 1;
   /* each datagram asks again, and a flow must not change sides in its middle: all or nothing */
   if (md->ip_protocol == IPPROTO_UDP) return 0;
-  if ((word >> kFlagsShift) & kFlagClientAffinity)
-    return read_client(md, &client) && client_share(client, policy->salt) < weight;
+  if ((word >> kFlagsShift) & kFlagClientAffinity) {
+    if (!read_client(md, &client)) return 0;
+    __sync_fetch_and_add(&policy->clients[client_bucket(client, policy->salt)], 1);
+    return client_share(client, policy->salt) < weight;
+  }
   return (((__u64)bpf_get_prandom_u32() * kWeightAll) >> 32) < weight;
 }
 

@@ -54,6 +54,14 @@ struct PolicyIds {
   std::uint64_t tag = 0;
 };
 
+// Whether a few addresses carry most connections: then shares by client can't follow the weight.
+// Since set_salt(), and only while affinity is by client. Addresses that hash alike count as one.
+struct ClientSpread {
+  std::uint64_t connections = 0;
+  std::uint64_t of_the_busiest = 0;  // of the kBusiest addresses with most
+};
+inline constexpr std::size_t kBusiest = 10;
+
 class Policy {
  public:
   static base::Result<Policy> create();
@@ -74,12 +82,14 @@ class Policy {
   base::Status set(const Roles& roles, std::uint64_t expires_ns);
   // A later end for the lease that runs; Code::timed_out when it has run out.
   base::Status renew(std::uint64_t expires_ns);
-  // Per deployment; refused while a weight is set, as it would move clients.
+  // Per deployment; refused while a weight is set, as it would move clients. Clients are counted
+  // anew from then on.
   base::Status set_salt(std::uint64_t salt);
 
   Roles roles() const;
   std::uint64_t expires_ns() const;
   std::uint64_t salt() const;
+  ClientSpread clients() const;
   // The weight in force: 0 once the lease has run out.
   std::uint16_t effective_weight() const;
 

@@ -560,7 +560,7 @@ void Generation::set_role(Role role) {
   const Status written = base::write_file_durably(places_.role(plan_.number), word, kRoleMode);
   if (!written) events_.complaint(*this, written.error().line());
   if (process_ && life_ != Life::gone) {
-    oom_score_ = role == Role::active ? 0 : kCandidateOomScore;
+    oom_score_ = role == Role::active || role == Role::standby ? 0 : kCandidateOomScore;
     static_cast<void>(launch::set_oom_score(*process_, oom_score_));
   }
 }

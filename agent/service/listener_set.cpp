@@ -181,8 +181,8 @@ Status ListenerSet::reachable(const Generation& generation) const {
   return base::ok();
 }
 
-unsigned ListenerSet::waiting(const Generation& generation) const {
-  unsigned total = 0;
+listen::AcceptQueue ListenerSet::queues(const Generation& generation) const {
+  listen::AcceptQueue total;
   const std::vector<OwnSocket>& sockets = generation.plan().sockets;
   for (std::size_t i = 0; i < sockets.size(); ++i) {
     const Entry* entry = entry_of(generation, i);
@@ -191,7 +191,9 @@ unsigned ListenerSet::waiting(const Generation& generation) const {
     const auto queue = entry->spec.address.is_inet()
                            ? listen::accept_queue(sockets[i].fd.get())
                            : listen::unix_accept_queue(sockets[i].fd.get());
-    if (queue) total += queue->waiting;
+    if (!queue) continue;
+    total.waiting += queue->waiting;
+    total.limit += queue->limit;
   }
   return total;
 }

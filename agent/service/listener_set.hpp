@@ -38,8 +38,9 @@ class ListenerSet {
   // Whether new connections can reach it at all its addresses: a service may have shut a listener
   // down, and then they go to another generation, whose good answers would be taken for its own.
   base::Status reachable(const Generation& generation) const;
-  // Connections that wait at the generation's sockets.
-  unsigned waiting(const Generation& generation) const;
+  // Connections that wait at the generation's sockets, and how many may.
+  listen::AcceptQueue queues(const Generation& generation) const;
+  unsigned waiting(const Generation& generation) const { return queues(generation).waiting; }
   // A server's own socket becomes a member (`updagent adopt`).
   base::Status take_over(const listen::ListenerSpec& spec, int fd, listen::Slot slot,
                          std::uint64_t generation);

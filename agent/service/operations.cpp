@@ -44,7 +44,7 @@ Result<Answer> Supervisor::answer(const Request& request) {
     Operation operation;
     bool of_a_deployment;  // the epoch must be the present one
   };
-  static constexpr std::array<Known, 12> kOperations = {{
+  static constexpr std::array<Known, 17> kOperations = {{
       {"begin", &Supervisor::op_begin, false},
       {"start", &Supervisor::op_start, true},
       {"ready", &Supervisor::op_ready, true},
@@ -55,6 +55,11 @@ Result<Answer> Supervisor::answer(const Request& request) {
       {"commit", &Supervisor::op_commit, true},
       {"rollback", &Supervisor::op_rollback, true},
       {"end", &Supervisor::op_end, true},
+      {"measure", &Supervisor::op_measure, false},
+      {"output", &Supervisor::op_output, false},
+      {"order", &Supervisor::op_order, false},
+      {"order_taken", &Supervisor::op_order_taken, true},
+      {"progress", &Supervisor::op_progress, true},
       {"status", &Supervisor::op_status, false},
       {"stop", &Supervisor::op_stop, false},
   }};
@@ -108,6 +113,7 @@ Result<Answer> Supervisor::op_begin(const Request& request) {
   if (const std::string trace = request.text("trace"); !trace.empty())
     deployment_->trace_id = trace;
   save_state();
+  tell_orders();
   const auto describe = [](const Generation* generation) {
     if (generation == nullptr) return Json(nullptr);
     return Json{{"number", generation->number()},
@@ -141,11 +147,13 @@ Result<Answer> Supervisor::op_start(const Request& request) {
   UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
   deployment_->candidate = generation->number();
   deployment_->lease_lost = false;  // of another candidate, if of any
+  deployment_->aborted_by.clear();
   Status started = base::ok();
   if (restarts && before != nullptr) {
     started = replace_in_place(*generation, *before);
   } else {
     started = apply_roles(0, 0);
+    if (started) started = renew_salt();
     if (started) started = start_generation(*generation);
   }
   if (!started) {
@@ -202,8 +210,7 @@ Result<Answer> Supervisor::op_probe_end(const Request& request) {
 Result<Answer> Supervisor::op_weight(const Request& request) {
   const std::uint64_t weight = request.number("weight");
   if (weight > listen::kWeightAll) return Error(Code::usage, "a weight is of 10,000");
-  if (deployment_->lease_lost)
-    return Error(Code::timed_out, "the lease of this deployment ran out: it is rolled back");
+  UPD_TRY(check_weight_allowed());
   const Generation* generation = candidate();
   if (generation == nullptr || generation->life() != Life::ready)
     return Error(Code::not_found, "there is no candidate that is ready");
@@ -220,8 +227,7 @@ Result<Answer> Supervisor::op_weight(const Request& request) {
 
 Result<Answer> Supervisor::op_renew(const Request&) {
   check_steering();
-  if (deployment_->lease_lost)
-    return Error(Code::timed_out, "the lease of this deployment ran out: it is rolled back");
+  UPD_TRY(check_weight_allowed());
   const Generation* generation = candidate();
   if (generation == nullptr || generation->life() != Life::ready)
     return Error(Code::probe_failed, "there is no candidate that is ready")
@@ -259,6 +265,9 @@ Result<Answer> Supervisor::op_rollback(const Request& request) {
   // the candidate of a strategy restart is gone already, and with it all that ran
   if (active() == nullptr && waiting_ == 0 && deployment_->old_run)
     UPD_TRY(start_committed(*std::exchange(deployment_->old_run, {})));
+  // who waits for its next start waits no longer: users are its own again
+  if (const Generation* old = active(); old != nullptr && old->life() == Life::down)
+    start_again(active_);
   return Answer{{"active", active_}};
 }
 
@@ -296,9 +305,10 @@ Result<Answer> Supervisor::op_status(const Request& request) {
   }
   Json deployment = nullptr;
   if (deployment_)
-    deployment = {{"trace_id", deployment_->trace_id},  {"epoch", deployment_->epoch},
-                  {"driven", deployment_->driver != 0}, {"candidate", deployment_->candidate},
-                  {"weight", deployment_->weight},      {"lease_lost", deployment_->lease_lost}};
+    deployment = {{"trace_id", deployment_->trace_id},    {"epoch", deployment_->epoch},
+                  {"driven", deployment_->driver != 0},   {"candidate", deployment_->candidate},
+                  {"weight", deployment_->weight},        {"lease_lost", deployment_->lease_lost},
+                  {"orders", deployment_->orders.size()}, {"progress", deployment_->progress}};
   return Answer{{"pid", ::getpid()},
                 {"mechanism", listen::mechanism_name(mechanism_.mechanism)},
                 {"reason", mechanism_.reason},

@@ -51,6 +51,22 @@ std::string stored_name(std::uint64_t generation, std::size_t index,
          entry.name;
 }
 
+// Whoever gave them is not connected to a successor.
+Json orders_json(const std::vector<Order>& orders) {
+  Json list = Json::array();
+  for (const Order& order : orders)
+    list.push_back({{"id", order.id}, {"order", order.word}, {"actor", order.actor}});
+  return list;
+}
+
+std::vector<Order> orders_from(const Json& list) {
+  std::vector<Order> orders;
+  for (const Json& one : list)
+    orders.push_back({one.value("id", std::uint64_t{0}), one.value("order", std::string()),
+                      one.value("actor", std::string()), 0});
+  return orders;
+}
+
 }  // namespace
 
 // --- leaving
@@ -76,6 +92,7 @@ Json Supervisor::describe_state() const {
                 {"active", active_},
                 {"standby", standby_},
                 {"epoch", epoch_},
+                {"next_order", next_order_},
                 {"stop_wanted", stop_wanted_},
                 {"waiting", waiting_},
                 {"waits_for", waits_for_},
@@ -86,11 +103,11 @@ Json Supervisor::describe_state() const {
   if (policy_)
     if (const auto ids = policy_->ids()) state["policy"] = {{"map", ids->map}, {"tag", ids->tag}};
   if (deployment_)
-    state["deployment"] = {{"epoch", deployment_->epoch},
-                           {"trace_id", deployment_->trace_id},
-                           {"candidate", deployment_->candidate},
-                           {"lease_lost", deployment_->lease_lost},
-                           {"automatic", deployment_->automatic}};
+    state["deployment"] = {
+        {"epoch", deployment_->epoch},           {"trace_id", deployment_->trace_id},
+        {"candidate", deployment_->candidate},   {"lease_lost", deployment_->lease_lost},
+        {"aborted_by", deployment_->aborted_by}, {"orders", orders_json(deployment_->orders)},
+        {"automatic", deployment_->automatic}};
   if (deployment_ && deployment_->old_run)
     if (const auto run = release::resolved_service_to_json(*deployment_->old_run, Code::internal))
       state["deployment"]["old_run"] = *run;
@@ -205,6 +222,7 @@ Status Supervisor::take_over(Kept& kept) {
   active_ = state.value("active", std::uint64_t{0});
   standby_ = state.value("standby", std::uint64_t{0});
   epoch_ = state.value("epoch", std::uint64_t{0});
+  next_order_ = state.value("next_order", std::uint64_t{1});
   stop_wanted_ = state.value("stop_wanted", false);
   waiting_ = state.value("waiting", std::uint64_t{0});
   waits_for_ = state.value("waits_for", std::set<std::uint64_t>());
@@ -339,6 +357,8 @@ void Supervisor::restore_roles(const Json& state) {
     if (deployment_->weight > 0)
       deployment_->lease_timer = loop_->after(lease_left(), [this] { lease_expired(); });
     deployment_->automatic = state["deployment"].value("automatic", false);
+    deployment_->aborted_by = state["deployment"].value("aborted_by", std::string());
+    deployment_->orders = orders_from(state["deployment"].value("orders", Json::array()));
     if (const auto run = release::resolved_service_from_json(
             state["deployment"].value("old_run", std::string()), Code::damaged))
       deployment_->old_run = *run;

@@ -364,13 +364,12 @@ void Supervisor::on_failed(Generation& generation, const Error& error) {
   event("service.failed", "failure", &generation, std::move(detail));
   ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
   if (deployment_ && deployment_->candidate == generation.number()) {
-    deployment_->weight = 0;
-    deployment_->lease_timer.reset();
-    static_cast<void>(apply_roles(0, 0));
+    withdraw_weight();
     tell(generation, "failed", last_problem_);
     if (deployment_->automatic) give_up_candidate(error.line());
     return save_state();
   }
+  tell(generation, "failed", last_problem_);
   if (generation.number() == active_ && !stop_wanted_) return restart_later(generation.number());
   retire(generation.number(), true);
 }
@@ -405,16 +404,19 @@ void Supervisor::restart_later(std::uint64_t number) {
     if (const Generation* generation = find(number)) crash_loop(*generation, crashes.in_a_row);
   }
   save_state();
-  timers_[number] = loop_->after(wait, [this, number] {
-    Generation* generation = find(number);
-    if (generation == nullptr) return;
-    const bool never_started = generation->life() == Life::starting && generation->starts() == 0;
-    if (generation->life() != Life::down && !never_started) return;
-    const Status started = start_generation(*generation);
-    if (started) return event("service.restarted", "started", generation, Json::object());
-    last_problem_ = started.error().line();
-    restart_later(number);
-  });
+  timers_[number] = loop_->after(wait, [this, number] { start_again(number); });
+}
+
+void Supervisor::start_again(std::uint64_t number) {
+  Generation* generation = find(number);
+  if (generation == nullptr) return;
+  const bool never_started = generation->life() == Life::starting && generation->starts() == 0;
+  if (generation->life() != Life::down && !never_started) return;
+  const Status started = start_generation(*generation);
+  if (started) return event("service.restarted", "started", generation, Json::object());
+  last_problem_ = started.error().line();
+  tell(*generation, "failed", last_problem_);
+  restart_later(number);
 }
 
 void Supervisor::on_gone(Generation& generation) {
@@ -479,7 +481,11 @@ Status Supervisor::apply_roles(std::uint16_t weight, std::uint64_t expires_ns) {
     roles.candidate = deployment_ ? slot_of(deployment_->candidate) : listen::Slot(listen::kNoSlot);
     roles.standby = slot_of(standby_);
     roles.weight = weight;
+    if (const Generation* next = candidate();
+        next != nullptr && next->plan().run.affinity == release::Affinity::client)
+      roles.affinity = listen::Affinity::client;
     UPD_TRY(policy_->set(roles, weight == 0 ? 0 : expires_ns));
+    give_traffic_roles(weight == listen::kWeightAll);
   }
   // names of unix paths know nothing between 0 and 100 %
   const Generation* named = weight == listen::kWeightAll ? candidate() : active();
@@ -487,12 +493,26 @@ Status Supervisor::apply_roles(std::uint16_t weight, std::uint64_t expires_ns) {
   return named == nullptr ? base::ok() : listeners_->publish(*named);
 }
 
+// The generation that is committed knows whether users come to it. (The candidate stays one until
+// it is committed, whatever its share.)
+void Supervisor::give_traffic_roles(bool candidate_has_all) {
+  Generation* serves = active();
+  if (serves == nullptr || (deployment_ && deployment_->candidate == active_)) return;
+  const Role role = candidate_has_all ? Role::standby : Role::active;
+  if (serves->role() != role && serves->role() != Role::draining) serves->set_role(role);
+}
+
+void Supervisor::withdraw_weight() {
+  deployment_->weight = 0;
+  deployment_->lease_timer.reset();
+  static_cast<void>(apply_roles(0, 0));
+}
+
 void Supervisor::lease_expired() {
   if (!deployment_ || deployment_->weight == 0) return;
   deployment_->lease_lost = true;
-  deployment_->weight = 0;
   event("traffic.lease_lost", "failure", candidate(), {{"epoch", deployment_->epoch}});
-  static_cast<void>(apply_roles(0, 0));
+  withdraw_weight();
   if (deployment_->driver != 0)
     control_->tell(deployment_->driver, {{"news", "lease_lost"}, {"epoch", deployment_->epoch}});
   save_state();
@@ -510,7 +530,7 @@ void Supervisor::promote_candidate() {
   }
   const std::uint64_t before = active_;
   active_ = next->number();
-  standby_ = before;
+  standby_ = next->plan().run.standby == release::Standby::cold ? 0 : before;
   next->set_role(Role::active);
   deployment_->candidate = 0;
   deployment_->weight = 0;

@@ -62,6 +62,16 @@ struct SupervisorSetup {
 // What a driver wants to run: the one descriptor of its request.
 base::Result<release::ResolvedService> service_from(const Request& request);
 
+// Of an operator, to whoever drives the deployment. Kept until the driver has taken it: also over
+// the death of the supervisor that it was given to.
+struct Order {
+  std::uint64_t id = 0;
+  std::string word;  // pause, resume, promote, abort
+  std::string actor;
+  ConnectionId asked_by = 0;  // told when the driver took it; 0: not here any more
+};
+inline constexpr std::size_t kMaxOrders = 16;  // not taken yet: nobody types that many
+
 // The deployment that a driver has open here.
 struct Deployment {
   std::uint64_t epoch = 0;
@@ -70,6 +80,9 @@ struct Deployment {
   std::uint64_t candidate = 0;  // generation; 0: none (any more)
   std::uint16_t weight = 0;     // as it was asked for last
   bool lease_lost = false;
+  std::string aborted_by;  // an operator: the candidate gets no weight any more
+  std::vector<Order> orders;
+  base::Json progress;     // what the driver says of itself, for `status`
   bool automatic = false;  // a restart by the operator: nobody drives, ready is enough
   // Strategy restart: what ran before, for the way back. The candidate is the active one then.
   std::optional<release::ResolvedService> old_run;
@@ -146,6 +159,19 @@ class Supervisor {
   base::Result<Answer> op_restart(const Request& request);
   Answer no_room(bool end_oldest);
   base::Result<Answer> op_upgrade(const Request& request);
+  // measure.cpp
+  base::Result<Answer> op_measure(const Request& request);
+  base::Result<Answer> op_output(const Request& request);
+  base::Json figures_of(const Generation& generation, const listen::SlotCounters& counters,
+                        bool thorough) const;
+  // orders.cpp
+  base::Result<Answer> op_order(const Request& request);
+  base::Result<Answer> op_order_taken(const Request& request);
+  base::Result<Answer> op_progress(const Request& request);
+  void tell_orders();
+  void withdraw_weight();
+  base::Status check_weight_allowed() const;
+  base::Status renew_salt();
   base::Result<Answer> op_adopt(const Request& request);
   void driver_gone(ConnectionId connection);
   base::Status check_not_stopping() const;
@@ -187,6 +213,8 @@ class Supervisor {
   void stop_drained(std::uint64_t number, std::size_t busy);
   void give_up_candidate(const std::string& why);
   void restart_later(std::uint64_t number);
+  void start_again(std::uint64_t number);
+  void give_traffic_roles(bool candidate_has_all);
   void crash_loop(const Generation& generation, int crashes);
   void finish_if_done();
   void tell(const Generation& generation, std::string_view what, const std::string& problem);
@@ -222,6 +250,7 @@ class Supervisor {
   std::uint64_t active_ = 0;   // generation; 0: none
   std::uint64_t standby_ = 0;  // still there behind the active one
   std::uint64_t epoch_ = 0;
+  std::uint64_t next_order_ = 1;
   std::optional<Deployment> deployment_;
   // Strategy restart: the generation that is started when these are gone; 0: none.
   std::uint64_t waiting_ = 0;

@@ -1,0 +1,44 @@
+// What probes and gates said, as events: each change is one, a state that stays is none. Private to
+// deploy/.
+#pragma once
+
+#include <map>
+#include <span>
+#include <string>
+
+#include "agent/deploy/recorder.hpp"
+#include "agent/health/gates.hpp"
+#include "agent/release/manifest.hpp"
+
+namespace updagent::deploy {
+
+// A probe or a gate that flaps through a long watch: the log tells how it began, the count how it
+// went on.
+inline constexpr std::size_t kMaxProbeEvents = 50;
+inline constexpr std::size_t kMaxGateEvents = 200;
+
+class ProbeLog {
+ public:
+  // Both outlive the log.
+  ProbeLog(Recorder& recorder, std::span<const release::Probe> probes)
+      : recorder_(recorder), probes_(probes) {}
+
+  void hear(const health::ProbeResult& result);
+  void hear(const health::GateReport& report);
+  std::size_t changes() const { return changes_; }
+  // Of the gate that failed last; null when none did.
+  const journal::Json& last_failure() const { return last_failure_; }
+
+ private:
+  int enough(const health::ProbeResult& result) const;
+
+  Recorder& recorder_;
+  std::span<const release::Probe> probes_;
+  std::map<std::string, bool> failed_before_;
+  std::map<std::string, health::GateStatus> gates_;  // as they were last told
+  journal::Json last_failure_;
+  std::size_t changes_ = 0;
+  std::size_t gate_events_ = 0;
+};
+
+}  // namespace updagent::deploy

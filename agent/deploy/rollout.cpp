@@ -1,0 +1,405 @@
+#include "agent/deploy/rollout.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "agent/base/failpoints.hpp"
+#include "agent/deploy/rollout_figures.hpp"
+
+namespace updagent::deploy {
+namespace {
+
+using base::Code;
+using base::Error;
+using base::Json;
+using base::Milliseconds;
+using base::Status;
+
+constexpr int kAll = 100;
+constexpr std::uint16_t kPercent = kFullWeight / kAll;
+constexpr Milliseconds kDefaultWindow{5'000};  // of the gates that nobody wrote
+
+std::string percent_text(int percent) {
+  return std::to_string(percent) + " %";
+}
+
+}  // namespace
+
+std::vector<release::Step> steps_to_take(const release::Rollout& wish, bool one_by_one,
+                                         const config::AppSettings& settings) {
+  if (!one_by_one || wish.steps.empty()) {
+    release::Step all;
+    all.duration = wish.steps.empty() ? Milliseconds(0) : wish.steps.back().duration;
+    all.duration = std::min(all.duration, settings.max_watch);
+    return {all};
+  }
+  std::vector<release::Step> steps = wish.steps;
+  for (release::Step& step : steps) step.duration = std::min(step.duration, settings.max_watch);
+  return steps;
+}
+
+std::vector<release::Gate> gates_to_judge(const release::Manifest& manifest,
+                                          const std::vector<release::Step>& steps, bool service,
+                                          const config::AppSettings& settings) {
+  std::vector<release::Gate> gates = manifest.gates;
+  for (release::Gate& gate : gates)
+    gate.no_data_timeout = std::min(gate.no_data_timeout, settings.max_step_patience);
+  const bool has_kernel_gate = std::any_of(gates.begin(), gates.end(), [](const auto& gate) {
+    return gate.type == release::GateType::kernel;
+  });
+  Milliseconds whole = std::min(manifest.rollout.watch, settings.max_watch);
+  Milliseconds shortest = whole;
+  for (const release::Step& step : steps) {
+    whole += step.duration;
+    if (step.duration.count() > 0)
+      shortest = shortest.count() > 0 ? std::min(shortest, step.duration) : step.duration;
+  }
+  if (!service || has_kernel_gate || whole < kLeastForDefaultGates) return gates;
+  for (release::Gate& gate : health::default_gates()) {
+    // they hold no step up
+    gate.window = std::clamp(shortest / 2, release::kShortestWindow, kDefaultWindow);
+    gates.push_back(std::move(gate));
+  }
+  return gates;
+}
+
+Rollout::Rollout(Parts parts)
+    : parts_(std::move(parts)), log_(*parts_.recorder, parts_.manifest->probes) {}
+
+Rollout::~Rollout() = default;
+
+Status Rollout::open() {
+  const bool one_by_one = steered() && parts_.service->active().number != 0;
+  steps_ = steps_to_take(parts_.manifest->rollout, one_by_one, *parts_.settings);
+  gates_ = gates_to_judge(*parts_.manifest, steps_, parts_.service != nullptr, *parts_.settings);
+  UPD_TRY(look());
+  opened_ = began_ = measured_;
+  auto judge = health::GateJudge::make(
+      judge_setup(), [this](const health::ProbeResult& result) { log_.hear(result); },
+      [this](const health::GateReport& report) { log_.hear(report); });
+  if (!judge) return judge.error();
+  judge_.emplace(std::move(*judge));
+  return base::ok();
+}
+
+// In the shared mechanism, and where updagent runs no service, questions go to whoever answers at
+// the address, and there is nobody to compare with.
+health::JudgeSetup Rollout::judge_setup() {
+  health::JudgeSetup setup;
+  setup.probes = parts_.manifest->probes;
+  setup.gates = gates_;
+  setup.context = parts_.context;
+  setup.context.interrupt = parts_.interrupt;
+  setup.app = parts_.manifest->app;
+  setup.candidate.version = parts_.manifest->version.text();
+  ServiceDriver* service = parts_.service;
+  if (service == nullptr) return setup;
+  setup.context.on_tick = [this, service]() -> Status {
+    Status alive = service->tick();
+    if (!alive) tick_error_ = alive.error();
+    return alive;
+  };
+  setup.candidate.generation = service->candidate().number;
+  setup.kernel = [this]() -> base::Result<health::Figures> {
+    UPD_TRY(look());
+    return figures();
+  };
+  if (!steered()) return setup;
+  setup.candidate.steer = service->steer(service->candidate().number);
+  if (service->active().number != 0)
+    setup.active = health::Side{service->active().number, service->active().version,
+                                service->steer(service->active().number)};
+  return setup;
+}
+
+// --- steps
+// ----------------------------------------------------------------------------------------
+
+Status Rollout::take_steps() {
+  detail_ = Json::object();
+  UPD_TRY(obey());
+  // ordered before there was any share: nobody comes to the candidate until it is resumed
+  if (!paused_by_.empty()) UPD_TRY(hold({.percent = 0}));
+  Json taken = Json::array();
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    // promoted: the rest in one
+    if (promoted_) i = steps_.size() - 1;
+    const Status done = take_step(i);
+    taken.push_back(steps_[i].percent);
+    detail_["steps"] = taken;
+    detail_["connections"] = connections_;
+    if (!done) return done;
+  }
+  if (!unproven_.empty()) detail_["unproven_steps"] = unproven_;
+  summary_ = steps_.size() == 1
+                 ? "all new connections go to " + parts_.manifest->version.text()
+                 : std::to_string(steps_.size()) + " steps, " + std::to_string(connections_) +
+                       " connections, now all go to " + parts_.manifest->version.text();
+  if (promoted_) summary_ += ", promoted by an operator";
+  return base::ok();
+}
+
+Status Rollout::take_step(std::size_t index) {
+  const release::Step& step = steps_[index];
+  const bool last = index + 1 == steps_.size();
+  const auto weight = last ? kFullWeight : static_cast<std::uint16_t>(step.percent * kPercent);
+  UPD_TRY(parts_.service->set_weight(weight));
+  base::failpoint::hit("deploy.step." + std::to_string(step.percent));
+  Stretch stretch;
+  stretch.percent = step.percent;
+  stretch.span = step.duration;
+  stretch.min_connections = step.min_connections;
+  stretch.patience =
+      std::min(parts_.manifest->rollout.step_patience, parts_.settings->max_step_patience);
+  stretch.step = index;
+  const bool nothing_to_see =
+      step.duration.count() == 0 && step.min_connections == 0 && gates_.empty();
+  if (promoted_ || nothing_to_see) return base::ok();
+  return hold(stretch);
+}
+
+Status Rollout::watch(Milliseconds span) {
+  detail_ = Json::object();
+  const std::size_t probes = parts_.manifest->probes.size();
+  const std::size_t gates = parts_.manifest->gates.size();
+  summary_ =
+      probes == 0 && gates == 0
+          ? "no probes"
+          : std::to_string(probes) + (probes == 1 ? " probe" : " probes") +
+                (gates == 0 ? ""
+                            : " and " + std::to_string(gates) + (gates == 1 ? " gate" : " gates")) +
+                " passed";
+  if (span.count() > 0 && !promoted_) summary_ += ", held for " + base::format_duration(span);
+  if (promoted_) summary_ = "promoted by an operator";
+  if (promoted_ || (span.count() == 0 && probes == 0 && gates == 0)) return base::ok();
+  Stretch stretch;
+  stretch.span = span;
+  stretch.step = steps_.empty() ? 0 : steps_.size() - 1;
+  stretch.watching = true;
+  const Status held = hold(stretch);
+  base::failpoint::hit("deploy.after_probes");
+  if (log_.changes() > kMaxProbeEvents) detail_["probe_changes"] = log_.changes();
+  return held;
+}
+
+// Until its time is over, every gate has held for a whole window of it and nobody pauses; or until
+// something is against the release.
+Status Rollout::hold(const Stretch& stretch) {
+  judge_->begin_step();
+  UPD_TRY(look());
+  began_ = measured_;
+  shown_us_ = 0;
+  const base::Deadline end = base::Deadline::in(stretch.span);
+  const base::Deadline last = base::Deadline::in(stretch.span + stretch.patience);
+  for (;;) {
+    UPD_TRY(obey());
+    if (promoted_) break;
+    UPD_TRY(look());
+    const std::string open = still_open(stretch);
+    const bool waits = !paused_by_.empty();
+    if (end.passed() && open.empty() && !waits) break;
+    const bool too_few_came =
+        stretch.min_connections > 0 && last.passed() &&
+        count().candidate < static_cast<std::uint64_t>(stretch.min_connections);
+    if (too_few_came && !waits) return too_few(stretch);
+    show(stretch, end.left(), end.passed() ? open : "", false);
+    UPD_TRY(judge_for(end.passed() ? kLookEvery : std::min(end.left(), kLookEvery)));
+  }
+  return end_stretch(stretch);
+}
+
+Status Rollout::judge_for(Milliseconds span) {
+  UPD_ASSIGN(const auto verdict, judge_->step(span));
+  if (verdict) return against(*verdict);
+  note_no_data(judge_->standing());
+  return base::ok();
+}
+
+std::string Rollout::still_open(const Stretch& stretch) const {
+  const std::uint64_t came = count().candidate;
+  if (stretch.min_connections > 0 && came < static_cast<std::uint64_t>(stretch.min_connections))
+    return std::to_string(came) + " of " + std::to_string(stretch.min_connections) +
+           " connections came";
+  const health::Standing standing = judge_->standing();
+  return standing.all_passed ? "" : standing.waiting_for;
+}
+
+// A step in which nobody came is said to prove nothing, also where it may end so.
+Status Rollout::end_stretch(const Stretch& stretch) {
+  UPD_TRY(look());
+  const Count came = count();
+  show(stretch, Milliseconds(0), "", true);
+  if (!steered() || stretch.watching || stretch.percent == 0) return base::ok();
+  connections_ += came.candidate;
+  const bool proves = came.candidate > 0;
+  parts_.recorder->event("rollout.step", "success",
+                         {{"percent", stretch.percent},
+                          {"connections", came.candidate},
+                          {"of", came.all},
+                          {"proves", proves}});
+  static_cast<void>(parts_.recorder->flush());
+  if (!proves) say_nothing_came(stretch);
+  warn_of_few_clients(stretch);
+  return base::ok();
+}
+
+void Rollout::say_nothing_came(const Stretch& stretch) {
+  unproven_.push_back(stretch.percent);
+  const Count came = count();
+  const std::string why =
+      came.all > 0 ? "none of " + std::to_string(came.all) + " new connections was its own"
+                   : "no new connection came at all (a proxy that keeps its connections, or a "
+                     "quiet hour)";
+  parts_.observer->warning("the step of " + percent_text(stretch.percent) + " proves nothing: " +
+                           why + "; rollout.min_connections makes a step wait for some");
+}
+
+void Rollout::warn_of_few_clients(const Stretch& stretch) {
+  if (warned_of_clients_ || parts_.manifest->rollout.affinity != release::Affinity::client) return;
+  const Json clients = measured_.value("clients", Json::object());
+  const auto all = clients.value("connections", std::uint64_t{0});
+  const auto busiest = clients.value("of_the_busiest", std::uint64_t{0});
+  if (all < kEnoughToSeeClients || busiest * 2 < all || stretch.percent == kAll) return;
+  warned_of_clients_ = true;
+  parts_.observer->warning("ten addresses carry " + std::to_string(busiest * kAll / all) +
+                           " % of the connections: with affinity = \"client\" the share of traffic "
+                           "can't follow the steps (a proxy in front? then affinity = "
+                           "\"connection\")");
+}
+
+Error Rollout::too_few(const Stretch& stretch) const {
+  return Error(Code::gate_failed, "the step of " + percent_text(stretch.percent) +
+                                      " had too few connections to prove anything")
+      .expected(std::to_string(stretch.min_connections) + " of the candidate within " +
+                base::format_duration(stretch.span + stretch.patience))
+      .got(std::to_string(count().candidate) + " of " + std::to_string(count().all))
+      .hint("rollout.min_connections and step_patience decide that");
+}
+
+Error Rollout::against(const health::Verdict& verdict) {
+  base::failpoint::hit("deploy.before_verdict");
+  if (verdict.interrupted) return {Code::interrupted, "stopped while the release was watched"};
+  if (tick_error_) return *tick_error_;
+  const bool by_gate = std::any_of(gates_.begin(), gates_.end(), [&](const release::Gate& gate) {
+    return gate.name == verdict.probe && gate.type != release::GateType::probe;
+  });
+  detail_[by_gate ? "gate" : "probe"] = verdict.probe;
+  if (by_gate && log_.last_failure().is_object()) detail_["verdict"] = log_.last_failure();
+  if (!verdict.output.empty()) detail_["output"] = verdict.output;
+  if (parts_.service != nullptr)
+    if (std::string last = parts_.service->output_of_candidate(); !last.empty())
+      detail_["candidate_output"] = std::move(last);
+  return Error(by_gate ? Code::gate_failed : Code::probe_failed, verdict.reason)
+      .hint("updagent log show " + parts_.recorder->row().trace_id +
+            " has the numbers and the last output");
+}
+
+// --- orders and pauses
+// ----------------------------------------------------------------------------
+
+Status Rollout::obey() {
+  if (parts_.service == nullptr) return base::ok();
+  for (const Order& order : parts_.service->take_orders()) obey(order);
+  return check_pause();
+}
+
+void Rollout::obey(const Order& order) {
+  const Json detail = {{"by", order.actor}};
+  if (order.word == "pause" && paused_by_.empty()) {
+    paused_by_ = order.actor.empty() ? "an operator" : order.actor;
+    paused_us_ = base::monotonic_now_us();
+    parts_.recorder->event("rollout.paused", "success", detail);
+    parts_.observer->note("paused by " + paused_by_ + ": updagent deployment resume " +
+                          parts_.manifest->app);
+  } else if (order.word == "resume" && !paused_by_.empty()) {
+    paused_by_.clear();
+    parts_.recorder->event("rollout.resumed", "success", detail);
+  } else if (order.word == "promote") {
+    promoted_ = true;
+    paused_by_.clear();
+  }
+  static_cast<void>(parts_.recorder->flush());
+}
+
+Status Rollout::check_pause() const {
+  if (paused_by_.empty()) return base::ok();
+  const std::int64_t span_us = base::monotonic_now_us() - paused_us_;
+  if (span_us < parts_.settings->max_pause.count() * 1000) return base::ok();
+  return Error(Code::timed_out, "the deployment was paused by " + paused_by_ + " for too long")
+      .expected("to be resumed within " + base::format_duration(parts_.settings->max_pause))
+      .hint("limits.max_pause of the node decides that");
+}
+
+// A gate without data holds the deployment like a person would.
+void Rollout::note_no_data(const health::Standing& standing) {
+  if (standing.no_data == no_data_) return;
+  no_data_ = standing.no_data;
+  parts_.recorder->event(no_data_ ? "rollout.paused" : "rollout.resumed", "success",
+                         {{"by", "no data"}, {"what", standing.waiting_for}});
+  static_cast<void>(parts_.recorder->flush());
+  if (no_data_) parts_.observer->warning("waiting for data: " + standing.waiting_for);
+}
+
+// --- figures
+// --------------------------------------------------------------------------------------
+
+Status Rollout::look() {
+  if (parts_.service == nullptr) return base::ok();
+  const std::int64_t now_us = base::monotonic_now_us();
+  if (looked_us_ != 0 && now_us - looked_us_ < kLookEvery.count() * 1000 / 2) return base::ok();
+  const bool thorough = looked_thoroughly_us_ == 0 ||
+                        now_us - looked_thoroughly_us_ >= kLookThoroughlyEvery.count() * 1000;
+  UPD_ASSIGN(measured_, parts_.service->measure(thorough));
+  looked_us_ = now_us;
+  if (!thorough) return base::ok();
+  looked_thoroughly_us_ = now_us;
+  thorough_ = measured_;
+  return base::ok();
+}
+
+health::Figures Rollout::figures() const {
+  const std::uint64_t active = parts_.service->active().number;
+  health::Figures figures;
+  figures.candidate =
+      kernel_figures(measured_, thorough_, opened_, parts_.service->candidate().number)
+          .value_or(health::KernelFigures());
+  if (active != 0) figures.active = kernel_figures(measured_, thorough_, opened_, active);
+  return figures;
+}
+
+Rollout::Count Rollout::count() const {
+  if (parts_.service == nullptr) return {};
+  return {connections_since(measured_, began_, parts_.service->candidate().number),
+          all_connections_since(measured_, began_)};
+}
+
+void Rollout::show(const Stretch& stretch, Milliseconds left, const std::string& waiting_for,
+                   bool ended) {
+  const std::int64_t now_us = base::monotonic_now_us();
+  if (!ended && shown_us_ != 0 && now_us - shown_us_ < kLookEvery.count() * 1000) return;
+  shown_us_ = now_us;
+  const Count came = count();
+  RolloutProgress progress;
+  for (const release::Step& step : steps_) progress.percents.push_back(step.percent);
+  progress.step = stretch.step;
+  progress.watching = stretch.watching;
+  if (came.all > 0)
+    progress.measured_percent =
+        kAll * static_cast<double>(came.candidate) / static_cast<double>(came.all);
+  progress.connections = came.candidate;
+  progress.left = left;
+  progress.whole = stretch.span;
+  progress.paused = !paused_by_.empty();
+  progress.waiting_for = progress.paused ? "paused by " + paused_by_ : waiting_for;
+  parts_.observer->rollout(progress, ended);
+  if (parts_.service == nullptr || ended) return;
+  parts_.service->tell_progress({{"percent", stretch.percent},
+                                 {"measured_percent", progress.measured_percent},
+                                 {"connections", progress.connections},
+                                 {"paused", progress.paused},
+                                 {"watching", progress.watching},
+                                 {"waiting_for", progress.waiting_for},
+                                 {"left_ms", left.count()}});
+}
+
+}  // namespace updagent::deploy

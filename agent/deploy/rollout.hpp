@@ -1,0 +1,133 @@
+// The traffic's way to the candidate: the steps of a release and its watch, judged throughout, with
+// what operators order meanwhile. Private to deploy/. It moves shares and says when something is
+// against the release; going back is the engine's business.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "agent/config/settings.hpp"
+#include "agent/deploy/observer.hpp"
+#include "agent/deploy/probe_log.hpp"
+#include "agent/deploy/service_driver.hpp"
+#include "agent/health/gates.hpp"
+#include "agent/release/manifest.hpp"
+
+namespace updagent::deploy {
+
+// Figures that the supervisor has at hand, and those that cost it a walk through page tables.
+inline constexpr base::Milliseconds kLookEvery{1'000};
+inline constexpr base::Milliseconds kLookThoroughlyEvery{5'000};
+// What the steps and the watch must last together, for gates that nobody wrote to be judged at all.
+inline constexpr base::Milliseconds kLeastForDefaultGates{2'000};
+// Of fewer connections nobody can say whether a few addresses carry most of them.
+inline constexpr std::uint64_t kEnoughToSeeClients = 100;
+
+// What of the steps can be had: without somebody else to serve users, or where connections are not
+// steered one by one, all goes at once. Spans are cut to what the node allows.
+std::vector<release::Step> steps_to_take(const release::Rollout& wish, bool one_by_one,
+                                         const config::AppSettings& settings);
+// The release's gates, and the default ones beside them where it wrote no kernel gate and there is
+// time to judge. `service`: the release runs one.
+std::vector<release::Gate> gates_to_judge(const release::Manifest& manifest,
+                                          const std::vector<release::Step>& steps, bool service,
+                                          const config::AppSettings& settings);
+
+class Rollout {
+ public:
+  struct Parts {
+    const release::Manifest* manifest = nullptr;
+    const config::AppSettings* settings = nullptr;
+    ServiceDriver* service = nullptr;  // null: strategy files
+    Recorder* recorder = nullptr;
+    Observer* observer = nullptr;
+    base::Interrupt* interrupt = nullptr;  // may be null
+    health::ProbeContext context;          // of probes, scrapes and commands; on_tick is made here
+  };
+  explicit Rollout(Parts parts);
+  Rollout(const Rollout&) = delete;
+  Rollout& operator=(const Rollout&) = delete;
+  Rollout(Rollout&&) = delete;
+  Rollout& operator=(Rollout&&) = delete;
+  ~Rollout();
+
+  // Before anything else.
+  base::Status open();
+  // Each step of the release, until the candidate has all new connections. Code::gate_failed,
+  // probe_failed, aborted, interrupted.
+  base::Status take_steps();
+  // The same judgement for `span`, with what share the candidate has.
+  base::Status watch(base::Milliseconds span);
+
+  // Of the last call, for the log and for people.
+  const journal::Json& detail() const { return detail_; }
+  const std::string& summary() const { return summary_; }
+
+ private:
+  struct Stretch {  // of time with one share
+    int percent = 100;
+    base::Milliseconds span{0};
+    std::int64_t min_connections = 0;
+    base::Milliseconds patience{0};
+    std::size_t step = 0;
+    bool watching = false;
+  };
+  struct Count {  // new connections since the stretch began
+    std::uint64_t candidate = 0;
+    std::uint64_t all = 0;
+  };
+
+  bool steered() const {
+    return parts_.service != nullptr && parts_.service->mechanism() == "steered";
+  }
+  health::JudgeSetup judge_setup();
+  base::Status take_step(std::size_t index);
+  base::Status hold(const Stretch& stretch);
+  base::Status judge_for(base::Milliseconds span);
+  base::Error against(const health::Verdict& verdict);
+  base::Status end_stretch(const Stretch& stretch);
+  base::Error too_few(const Stretch& stretch) const;
+  void say_nothing_came(const Stretch& stretch);
+  void warn_of_few_clients(const Stretch& stretch);
+  std::string still_open(const Stretch& stretch) const;
+  void show(const Stretch& stretch, base::Milliseconds left, const std::string& waiting_for,
+            bool ended);
+
+  // orders.
+  base::Status obey();
+  void obey(const Order& order);
+  base::Status check_pause() const;
+  void note_no_data(const health::Standing& standing);
+
+  // figures
+  base::Status look();
+  health::Figures figures() const;
+  Count count() const;
+
+  Parts parts_;
+  std::vector<release::Step> steps_;
+  std::vector<release::Gate> gates_;
+  ProbeLog log_;
+  std::optional<health::GateJudge> judge_;
+  std::optional<base::Error> tick_error_;
+  base::Json measured_;  // newest answer of the supervisor
+  base::Json thorough_;  // newest one with everything
+  base::Json began_;     // the answer at the begin of the stretch
+  base::Json opened_;    // and at that of the rollout
+  std::int64_t looked_us_ = 0;
+  std::int64_t looked_thoroughly_us_ = 0;
+  std::int64_t shown_us_ = 0;
+  std::string paused_by_;
+  std::int64_t paused_us_ = 0;
+  bool promoted_ = false;
+  bool no_data_ = false;
+  bool warned_of_clients_ = false;
+  std::uint64_t connections_ = 0;  // of the candidate, over all steps
+  std::vector<int> unproven_;      // percents of steps in which none came
+  journal::Json detail_ = journal::Json::object();
+  std::string summary_;
+};
+
+}  // namespace updagent::deploy
