@@ -95,6 +95,31 @@ class Pages(unittest.TestCase):
         self.assertEqual(after['demo_info{version="1.4.2",generation="3"}'], 1)
         self.assertEqual(after["http_requests_in_flight"], 1)  # the one that asks
 
+    def test_the_histogram_tells_latencies_apart_that_differ_by_a_third(self):
+        text = self.service.get("/metrics").text
+        bounds = [float(bound) for bound in re.findall(r'^http_request_duration_seconds_bucket\{le="(.*?)"\}', text, re.M)]
+        self.assertEqual((bounds, bounds[0], bounds[-1]), (sorted(set(bounds)), 0.001, float("inf")))
+        fine = [bound for bound in bounds if bound <= 1]
+        self.assertEqual(fine[-1], 1)
+        self.assertLessEqual(max(b / a for a, b in zip(fine, fine[1:])), 1.15)
+
+    def test_metrics_are_openmetrics_for_who_accepts_it(self):
+        def ask(accept):
+            with contextlib.closing(self.service.client()) as client:
+                client.request("GET", "/metrics", headers={"Accept": accept} if accept else {})
+                answer = client.getresponse()
+                return answer.headers["Content-Type"], answer.read().decode()
+        self.service.get()
+        kind, text = ask("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3")
+        self.assertEqual(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8")
+        self.assertTrue(text.endswith("\n# EOF\n"))
+        self.assertIn("# TYPE http_requests counter\nhttp_requests_total{", text)
+        for accept in ("", "text/plain", "*/*"):
+            kind, text = ask(accept)
+            self.assertEqual(kind, "text/plain; version=0.0.4")
+            self.assertNotIn("# EOF", text)
+            self.assertIn("# TYPE http_requests_total counter\nhttp_requests_total{", text)
+
     def test_load_of_every_kind_without_a_failure(self):
         target = self.service.target()
         with load.Load({

@@ -18,7 +18,9 @@ import time
 import unittest
 
 import census
+import load
 from demo_service import BINARY, LIMIT_S, NotifySocket, Service, listening, receive_all, stream
+from supervisor import wait_for
 
 SOURCE = pathlib.Path(os.environ["UPDAGENT_SOURCE_DIR"]) / "fixtures/demo-service"
 
@@ -74,6 +76,47 @@ class Switches(unittest.TestCase):
         self.service.get("/", "admin")
         self.assertEqual(self.service.get().status, 200)
         self.assertGreater(time.monotonic() - began, 0.3)
+
+    def quantile(self, share):
+        """Of all answers so far, by the histogram: the bound of a bucket, in seconds."""
+        text = self.service.get("/metrics", "admin").text
+        buckets = re.findall(r'^http_request_duration_seconds_bucket\{le="(.*?)"\} (\d+)', text, re.M)
+        every = int(buckets[-1][1])
+        return next(float(bound) for bound, count in buckets if int(count) >= share * every)
+
+    def test_latency_is_spread_evenly(self):
+        self.service.switch("latency", "50")
+        self.service.switch("latency-spread", "200")
+        with load.Load({"fresh": {"target": self.service.target(), "requests": 200, "connections": 20}}) as client:
+            client.finish().assert_nothing_failed()
+        # no answer is early, whatever the machine does; how late one may be nobody can say
+        self.assertGreaterEqual(self.quantile(0.01), 0.05)
+        for share in (0.25, 0.5, 0.75, 0.99):
+            self.assertGreaterEqual(self.quantile(share), 0.05 + 0.2 * (share - 0.03), share)
+
+    def test_failures_under_load_alone(self):
+        self.service.switch("fail-above-in-flight", "3")
+        with contextlib.ExitStack() as stack:
+            for expected in (200, 200, 200, 500):  # the fourth that is in flight, beside three that do not end
+                self.assertEqual(self.service.get().status, expected)
+                if expected == 200:
+                    client = stack.enter_context(contextlib.closing(self.service.client()))
+                    client.request("GET", "/stream?bytes=1000000&rate=1")
+                    self.assertEqual(client.getresponse().status, 200)
+            self.assertEqual(self.service.get("/healthz").status, 200)
+        alone = "http_requests_in_flight 1\n"
+        wait_for(lambda: alone in self.service.get("/metrics").text, "the end of the streams")
+        self.assertEqual(self.service.get().status, 200)
+
+    def test_bad_from_a_request_on(self):
+        with Service("--port", "0", "--bad-after", "3", "--fail-ratio", "1", "--unhealthy", "1", "--wrong", "1") as service:
+            for expected in (200, 200):
+                self.assertEqual((service.get("/healthz").status, service.get().status), (200, expected))
+            self.assertEqual((service.get().status, service.get("/healthz").status), (500, 503))
+        with Service("--port", "0", "--bad-after", "2", "--hang", "all", "--crash-after", "1") as service:
+            self.assertEqual(service.get().status, 200)
+            with self.assertRaises((ConnectionError, http.client.RemoteDisconnected)):
+                service.get()
 
     def test_wrong_answers_with_good_health(self):
         self.service.switch("wrong", "1")

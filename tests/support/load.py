@@ -214,6 +214,19 @@ class Load:
             return sum(w["classes"]["ok"] for w in windows) >= count
         self._wait(enough, limit_s)
 
+    def segment(self, begin_ns, end_ns, flow=None):
+        """Of a run that goes on: what became of the requests that became due between two marks. Waits for the last."""
+        with self.arrived:
+            names = {e["flow"] for e in self.events if e["event"] == "window"} if flow is None else {flow}
+        self.mark("segment")  # the windows after it are others
+
+        def whole():
+            return names <= {e["flow"] for e in self.events if e["event"] == "window" and e["from_ns"] >= end_ns}
+        self._wait(whole)
+        with self.arrived:
+            return Segment(e for e in self.events if e["event"] == "window" and e["from_ns"] >= begin_ns
+                           and e["to_ns"] <= end_ns and e["flow"] in names)
+
     def failed_so_far(self):
         with self.arrived:
             return [e for e in self.events if e["event"] == "failure"]

@@ -1,4 +1,4 @@
-"""The recipes of docs/handoff.md, to run them as they stand there.
+"""The recipes of docs/handoff.md and docs/rollout.md, to run them as they stand there.
 
 A recipe is a section `### NAME` below `## Recipes`. The first line of each of its code blocks names the file
 that the block is, in a comment; `apps.d/…` belongs to the node, everything else to the release.
@@ -51,9 +51,9 @@ def _recipe(section):
     return Recipe(name.strip(), app, files, node)
 
 
-def read_all():
-    """{name: Recipe}, as docs/handoff.md has them now."""
-    text = (SOURCE / "docs" / "handoff.md").read_text()
+def read_all(document="handoff.md"):
+    """{name: Recipe}, as docs/`document` has them now."""
+    text = (SOURCE / "docs" / document).read_text()
     recipes = text.split("\n## Recipes\n")[1].split("\n## ")[0]
     found = [_recipe(section) for section in recipes.split("\n### ")[1:]]
     return {recipe.name: recipe for recipe in found}

@@ -21,6 +21,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import threading
 
 import harness
 import load
@@ -88,7 +89,7 @@ def processes_of(root):
 
 
 class Driver:
-    """A running command of the node."""
+    """A running command of the node. What it streams on standard error can be waited for."""
 
     def __init__(self, node, *words, env=None):
         clean = {k: v for k, v in os.environ.items() if not k.startswith("UPDAGENT_")}
@@ -96,14 +97,51 @@ class Driver:
                                         env=clean | ENV | (env or {}), stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.pid = self.process.pid
+        self.lines, self.out, self.arrived = [], "", threading.Condition()
+        self.readers = [threading.Thread(target=read, daemon=True) for read in (self._read_lines, self._read_answer)]
+        for reader in self.readers:
+            reader.start()
+
+    def _read_lines(self):
+        for line in self.process.stderr:
+            with self.arrived:
+                self.lines.append(line)
+                self.arrived.notify_all()
+
+    def _read_answer(self):
+        self.out = self.process.stdout.read()
+
+    def progress(self):
+        """What it has streamed so far, as documents."""
+        with self.arrived:
+            return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+    def wait_for_progress(self, fits, what):
+        """The first document that it streams and that fits; its end means that none came."""
+        def look():
+            found = next((one for one in self.progress() if fits(one)), None)
+            if found is None and self.process.poll() is not None and not self.readers[0].is_alive():
+                raise AssertionError(f"ended without {what}: {''.join(self.lines[-20:])}\n{self.out}")
+            return found
+        return wait_for(look, what)
+
+    def wait_for_step(self, percent):
+        return self.wait_for_progress(lambda one: (one.get("progress"), one.get("percent")) == ("step", percent),
+                                      f"the step of {percent} %")
 
     def resume(self):
         send([self.pid], signal.SIGCONT)
 
-    def end(self):
-        """Waits for it; a Result."""
-        out, err = self.process.communicate(timeout=harness.COMMAND_LIMIT_S)
-        return harness.Result(self.process.returncode, out, err)
+    def end(self, limit_s=harness.COMMAND_LIMIT_S):
+        """Waits for it, and for what it left behind with its output; a Result."""
+        code = self.process.wait(timeout=limit_s)
+        for reader in self.readers:
+            reader.join(timeout=limit_s)
+            if reader.is_alive():
+                raise AssertionError("somebody holds its output open")
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return harness.Result(code, self.out, "".join(self.lines))
 
 
 class Case(harness.Case):
@@ -175,7 +213,8 @@ class Case(harness.Case):
             process.wait(timeout=harness.COMMAND_LIMIT_S)
 
     @classmethod
-    def pack(cls, version, *options, watch=None, probe=None, **keys):
+    def pack(cls, version, *options, watch=None, probe=None, rollout=None, more="", files=None, **keys):
+        """`rollout`: further keys of that section; `more`: sections after it; `keys`: of the service."""
         settings = {"ready_timeout": cls.ready_timeout, "drain_timeout": cls.drain_timeout,
                     "stop_timeout": cls.stop_timeout, **keys}
         words = ["bin/demo-service", "--version", version, "--generation", version, *cls.options, *options]
@@ -191,8 +230,9 @@ backlog = 4096
 {cls.http_probe() if probe is None else probe}
 [rollout]
 watch = "{watch or cls.watch}"
-"""
-        return cls.workshop.pack(version, spec, {"bin/demo-service": (pathlib.Path(DEMO).read_bytes(), 0o755)})
+{"".join(f'{key} = {json.dumps(value)}' + chr(10) for key, value in (rollout or {}).items())}{more}"""
+        program = {"bin/demo-service": (pathlib.Path(DEMO).read_bytes(), 0o755)}
+        return cls.workshop.pack(version, spec, program | (files or {}))
 
     @classmethod
     def http_probe(cls):

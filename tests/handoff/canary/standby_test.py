@@ -1,0 +1,87 @@
+"""The way back when the old one is not there any more."""
+
+import signal
+import sys
+import unittest
+
+import canary
+import scene
+from supervisor import wait_for
+
+ROLLOUT = {"steps": [50, 100], "step_duration": "300ms"}
+
+
+class Standby(canary.Case):
+    ready_timeout = "3s"
+
+    @classmethod
+    def prepare(cls):
+        """A file of the node that both versions read when they start: what is in it can keep the old one from it."""
+        cls.environment = cls.node_.root / "environment"
+        cls.starts_well()
+        cls.node_.configure(f'[run]\nenvironment_files = ["{cls.environment}"]\n', app="demo")
+
+    @classmethod
+    def starts_well(cls, well=True):
+        cls.environment.write_text("" if well else "DEMO_CRASH_AT_START=3\n")
+        cls.environment.chmod(0o600)
+
+    def old(self):
+        active = next(one["number"] for one in self.generations() if one["role"] == "active")
+        return self.processes()["service", active]
+
+    def test_an_old_one_that_was_killed_in_a_step_is_there_again(self):
+        for place in ("deploy.step.50", "deploy.step.100", "deploy.begin.watch"):
+            with self.subTest(place):
+                driver = self.apply_stopped_at(self.release(rollout=ROLLOUT, watch="60s"), place)
+                killed = self.old()
+                scene.end(killed)
+                self.order("abort")
+                driver.resume()
+                done = driver.end()
+                self.assert_exit(done, 4)
+                self.assertEqual(done.json["reason"], "aborted")
+                self.assert_settled_as(self.before)
+                self.assertNotEqual(self.old(), killed)
+                self.assert_only(scene.IN_FLIGHT)
+
+    def test_one_that_does_not_start_any_more_needs_a_person(self):
+        driver = self.apply_stopped_at(self.release(rollout=ROLLOUT, watch="60s"), "deploy.begin.watch")
+        self.starts_well(False)
+        self.addCleanup(self.starts_well)
+        scene.send(self.old(), signal.SIGKILL)
+        self.order("abort")
+        driver.resume()
+        done = self.assert_exit(driver.end(), 8)
+        self.assertEqual(done.json["outcome"], "rollback_failed")
+        self.assertIn(self.before, done.json["error"]["message"])
+        self.assertEqual((self.node_.current(), self.node_.committed()), (self.before, self.before))
+        self.assertTrue(self.status()["needs_person"])
+        self.assert_exit(self.node_.run("recover", env=scene.ENV), 8)
+        # the person mends it, and deploys what is good
+        self.starts_well()
+        wait_for(lambda: any(one["role"] == "active" and one["state"] == "ready" for one in self.generations()),
+                 "the old one, which its supervisor tries again and again")
+        self.assert_exit(self.apply(self.release()).end(), 0)
+        self.assert_settled_as(self.newest, scene.IN_FLIGHT | {"refused", "timeout"})
+
+    def test_a_version_that_was_rolled_back_is_refused_until_somebody_insists(self):
+        artifact = self.release("--bad-after", "20", "--unhealthy", "1", rollout=ROLLOUT, watch="60s")
+        self.assert_exit(self.apply(artifact).end(), 4)
+        self.assert_settled_as(self.before)
+        for _ in range(2):
+            refused = self.node_.apply(artifact, env=scene.ENV)
+            self.assertEqual((refused.code, refused.json["error"]["code"]), (3, "failed_before"))
+        insists = self.node_.apply(artifact, "--retry", env=scene.ENV)
+        self.assert_exit(insists, 4)  # it was tried, and is as bad as before
+        self.assert_settled_as(self.before)
+
+    def test_cold_and_warm_standby_end_alike(self):
+        for kind in ("cold", "warm"):
+            with self.subTest(kind):
+                done = self.apply(self.release(rollout=ROLLOUT | {"standby": kind})).end()
+                self.assert_committed(done, self.newest)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], "-v", *sys.argv[1:]])
