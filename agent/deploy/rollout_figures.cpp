@@ -1,5 +1,7 @@
 #include "agent/deploy/rollout_figures.hpp"
 
+#include <algorithm>
+
 namespace updagent::deploy {
 namespace {
 
@@ -13,17 +15,15 @@ const Json* row_of(const Json& answer, std::uint64_t generation) {
   return nullptr;
 }
 
-std::uint64_t number(const Json* row, const char* key) {
-  if (row == nullptr) return 0;
-  const auto found = row->find(key);
-  return found != row->end() && found->is_number_unsigned() ? found->get<std::uint64_t>() : 0;
-}
-
 std::optional<std::uint64_t> figure(const Json* row, const char* key) {
   if (row == nullptr) return std::nullopt;
   const auto found = row->find(key);
-  if (found == row->end() || !found->is_number_unsigned()) return std::nullopt;
-  return found->get<std::uint64_t>();
+  if (found == row->end() || !found->is_number_integer()) return std::nullopt;
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(found->get<std::int64_t>(), 0));
+}
+
+std::uint64_t number(const Json* row, const char* key) {
+  return figure(row, key).value_or(0);
 }
 
 std::uint64_t grown(const Json* now, const Json* before, const char* key) {
