@@ -8,6 +8,18 @@
 // goes on. Relative error ratios are an exact binomial test of the candidate's errors (alpha
 // kAlpha), relative quantiles a plain ratio.
 //
+// What a scrape gate counts where it does not say so:
+//   requests  http_requests_total, all series
+//   errors    those of the requests whose label code, status or status_code begins with 5
+//   latency   http_request_duration_seconds, a classic histogram (its _bucket series with "le")
+// Counters are differenced series by series: one that fell was started anew and counts from 0, and so
+// does one that appears. A page without the counters is no data; so is one without any that says
+// what failed, as 0 errors could be no errors or no such counter. The relative `ratio` is a test of
+// events among events: a numerator that counts bytes or seconds can only be judged absolutely.
+//
+// Too few samples are no data too, but a window that goes on: on_no_data = "fail" is not meant for
+// them, no_data_timeout is.
+//
 // Where the active generation has no traffic of its own any more (100 %, the watch), the last
 // window in which it had enough stands in, and before any such window the totals of its life so
 // far.

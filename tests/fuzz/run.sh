@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs one fuzzer from its seeds; fails on a crash, a leak, a hang or memory past the bound.
-#   tests/fuzz/run.sh BINARY NAME [SECONDS]     30, or 600 with UPDAGENT_LONG=1; NAME: manifest, dsse, unpack or notify
+#   tests/fuzz/run.sh BINARY NAME [SECONDS]     30, or 600 with UPDAGENT_LONG=1; NAME: as the folders of fixtures/seeds
 # What it finds stays in a folder beside the binary; run the binary with that file to see it again.
 set -euo pipefail
 binary=${1:?binary} name=${2:?name} seconds=30
@@ -19,7 +19,7 @@ if [ -z "$(ls "$seeds")" ]; then
 fi
 
 # The longest input: enough for every construct; longer ones only make the runs fewer.
-declare -A longest=([manifest]=16384 [dsse]=8192 [unpack]=32768 [notify]=8192)
+declare -A longest=([manifest]=16384 [dsse]=8192 [unpack]=32768 [notify]=8192 [metrics]=8192)
 found=$binary.found
 mkdir -p "$found"
 corpus=$(mktemp -d)

@@ -1,4 +1,4 @@
-// tests/support/probe_server.py as a child of the test, and probes against it.
+// A server of tests/support/ as a child of the test, and probes against it.
 #pragma once
 
 #include <fcntl.h>
@@ -16,9 +16,9 @@
 
 namespace updagent::health {
 
-class ProbeServer {
+class ServerOfTests {
  public:
-  explicit ProbeServer(const std::vector<std::string>& options = {}) {
+  ServerOfTests(const std::string& script, const std::vector<std::string>& options) {
     std::array<int, 2> to_server{};
     std::array<int, 2> from_server{};
     EXPECT_EQ(::pipe2(to_server.data(), O_CLOEXEC), 0);
@@ -27,8 +27,7 @@ class ProbeServer {
     const base::UniqueFd output(from_server[1]);
     const base::UniqueFd port_reader(from_server[0]);
     keep_alive_.reset(to_server[1]);
-    std::vector<std::string> words = {"python3",
-                                      UPDAGENT_SOURCE_DIR "/tests/support/probe_server.py"};
+    std::vector<std::string> words = {"python3", UPDAGENT_SOURCE_DIR "/tests/support/" + script};
     words.insert(words.end(), options.begin(), options.end());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
@@ -44,12 +43,12 @@ class ProbeServer {
     while (::read(port_reader.get(), &byte, 1) == 1 && byte != '\n') port_ += byte;
     EXPECT_EQ(byte, '\n') << "the server did not start";
   }
-  ~ProbeServer() {
+  ~ServerOfTests() {
     keep_alive_.reset();  // it ends with its input
     ::waitpid(pid_, nullptr, 0);
   }
-  ProbeServer(const ProbeServer&) = delete;
-  ProbeServer& operator=(const ProbeServer&) = delete;
+  ServerOfTests(const ServerOfTests&) = delete;
+  ServerOfTests& operator=(const ServerOfTests&) = delete;
 
   const std::string& port() const { return port_; }
   std::string url(const std::string& path) const { return "http://127.0.0.1:" + port_ + path; }
@@ -58,6 +57,12 @@ class ProbeServer {
   base::UniqueFd keep_alive_;
   pid_t pid_ = -1;
   std::string port_;
+};
+
+class ProbeServer : public ServerOfTests {
+ public:
+  explicit ProbeServer(const std::vector<std::string>& options = {})
+      : ServerOfTests("probe_server.py", options) {}
 };
 
 // Short intervals, a timeout that a loaded machine does not reach, one failure decides.

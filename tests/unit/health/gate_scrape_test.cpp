@@ -1,0 +1,356 @@
+#include <gtest/gtest.h>
+
+#include "tests/unit/health/gate_case.hpp"
+
+namespace updagent::health {
+namespace {
+
+const std::string kTextHead = "200 text/plain; version=0.0.4\n";
+
+std::string requests(int good, int bad) {
+  return kTextHead + "# TYPE http_requests_total counter\nhttp_requests_total{code=\"200\"} " +
+         std::to_string(good) + "\nhttp_requests_total{code=\"503\"} " + std::to_string(bad) + "\n";
+}
+// So many below 0.1 s, below 1 s, and all.
+std::string durations(int fast, int slow, int all) {
+  const std::string name = "http_request_duration_seconds";
+  return kTextHead + name + "_bucket{le=\"0.1\"} " + std::to_string(fast) + "\n" + name +
+         "_bucket{le=\"1.0\"} " + std::to_string(slow) + "\n" + name + "_bucket{le=\"+Inf\"} " +
+         std::to_string(all) + "\n" + name + "_count " + std::to_string(all) + "\n";
+}
+
+class ScrapeGate : public GateCase {
+ protected:
+  void wants(const std::string& condition) {
+    release::Gate one = gate(release::GateType::scrape, condition);
+    one.url = url();
+    gates_ = {one};
+  }
+};
+
+// --- absolute
+
+TEST_F(ScrapeGate, An_error_ratio_below_the_limit_passes_with_its_numbers) {
+  pages("candidate", {requests(1000, 10), requests(1980, 30)});
+  pages("active", {requests(0, 0), requests(500, 0)});
+  wants("error_ratio <= 0.05");
+  const GateReport report = first_report();
+  EXPECT_EQ(report.status, GateStatus::passed);
+  EXPECT_EQ(report.text, "error_ratio 0.02 (20 of 1000), expected <= 0.05");
+  EXPECT_EQ(report.numbers["candidate"]["errors"], 20);
+  EXPECT_EQ(report.numbers["candidate"]["requests"], 1000);
+  EXPECT_EQ(report.numbers["active"]["requests"], 500);
+  EXPECT_GE(report.numbers["window_ms"], 100);
+  EXPECT_TRUE(judge_->standing().all_passed);
+}
+
+TEST_F(ScrapeGate, One_above_the_limit_is_a_verdict_that_names_gate_and_numbers) {
+  pages("candidate", {requests(0, 0), requests(69, 31)});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  const Verdict against = verdict();
+  EXPECT_EQ(against.reason, "gate 'g' failed: error_ratio 0.31 (31 of 100), expected <= 0.05");
+  EXPECT_EQ(against.probe, "g");
+  EXPECT_FALSE(against.healthy);
+  EXPECT_EQ(reports_.back().in_a_row, 1);
+}
+
+TEST_F(ScrapeGate, With_too_few_samples_the_same_window_goes_on) {
+  // 40 and 40 more and 40 more: only the third look has 100
+  pages("candidate", {requests(0, 0), requests(40, 0), requests(80, 0), requests(118, 2)});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  static_cast<void>(run_to_reports(1));
+  EXPECT_EQ(reports_.back().status, GateStatus::no_data);
+  EXPECT_EQ(reports_.back().text, "40 of 100 samples");
+  EXPECT_TRUE(judge_->standing().no_data);
+  EXPECT_EQ(judge_->standing().waiting_for, "gate 'g': 40 of 100 samples");
+  EXPECT_FALSE(run_to_reports(2).has_value());
+  EXPECT_EQ(reports_.back().text, "error_ratio 0.01667 (2 of 120), expected <= 0.05");
+}
+
+TEST_F(ScrapeGate, A_window_begins_where_the_last_one_ended) {
+  pages("candidate", {requests(0, 0), requests(100, 0), requests(150, 50), requests(250, 50)});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  gates_[0].failures = 2;
+  EXPECT_FALSE(run_to_reports(3).has_value());
+  EXPECT_EQ(reports_[1].text, "error_ratio 0.5 (50 of 100), expected <= 0.05");
+  EXPECT_EQ(reports_[1].in_a_row, 1);
+  EXPECT_EQ(reports_[2].text, "error_ratio 0 (0 of 100), expected <= 0.05");
+  EXPECT_EQ(reports_[2].in_a_row, 0);
+  EXPECT_EQ(reports_[2].in_total, 1);
+}
+
+TEST_F(ScrapeGate, Below_the_limit_of_failures_the_step_is_held_until_it_passes_again) {
+  pages("candidate", {requests(0, 0), requests(50, 50), requests(150, 50)});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  gates_[0].failures = 2;
+  EXPECT_FALSE(run_to_reports(1).has_value());
+  EXPECT_FALSE(judge_->standing().all_passed);
+  EXPECT_EQ(judge_->standing().waiting_for,
+            "gate 'g' failed: error_ratio 0.5 (50 of 100), expected <= 0.05");
+  EXPECT_FALSE(judge_->standing().no_data);
+  EXPECT_FALSE(run_to_reports(2).has_value());
+  EXPECT_TRUE(judge_->standing().all_passed);
+}
+
+TEST_F(ScrapeGate, Failures_in_total_count_over_all_steps) {
+  pages("candidate", {requests(0, 0), requests(50, 50), requests(150, 50), requests(150, 50),
+                      requests(200, 100)});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  gates_[0].failures = 5;
+  gates_[0].max_failures = 1;
+  EXPECT_FALSE(run_to_reports(2).has_value());
+  judge_->begin_step();
+  EXPECT_FALSE(judge_->standing().all_passed);
+  EXPECT_EQ(verdict().reason,
+            "gate 'g' failed 2 times in total, where at most 1 may: error_ratio 0.5 (50 of 100), "
+            "expected <= 0.05");
+}
+
+TEST_F(ScrapeGate, A_process_that_was_started_anew_counts_from_0) {
+  pages("candidate", {requests(5000, 100), requests(190, 10)});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  EXPECT_EQ(first_report().text, "error_ratio 0.05 (10 of 200), expected <= 0.05");
+}
+
+TEST_F(ScrapeGate, What_is_counted_can_be_named) {
+  const auto page = [](int all, int bad) {
+    return kTextHead + "jobs_total{queue=\"mail\"} " + std::to_string(all) +
+           "\njobs_total{queue=\"other\"} 100000\njobs_failed_total{queue=\"mail\",why=\"x\"} " +
+           std::to_string(bad) + "\n";
+  };
+  pages("candidate", {page(0, 0), page(200, 50)});
+  pages("active", {page(0, 0)});
+  wants("error_ratio <= 0.05");
+  gates_[0].requests = "jobs_total{queue=~\"m.*\"}";
+  gates_[0].errors = "jobs_failed_total{queue=\"mail\"}";
+  EXPECT_EQ(verdict().reason, "gate 'g' failed: error_ratio 0.25 (50 of 200), expected <= 0.05");
+}
+
+TEST_F(ScrapeGate, Any_two_counters_have_a_ratio) {
+  const auto page = [](int hits, int all) {
+    return kTextHead + "hits_total " + std::to_string(hits) + "\nlookups_total " +
+           std::to_string(all) + "\n# EOF\n";
+  };
+  pages("candidate", {page(0, 0), page(100, 400)});
+  pages("active", {page(0, 0)});
+  wants("ratio >= 0.5");
+  gates_[0].numerator = "hits_total";
+  gates_[0].denominator = "lookups_total";
+  EXPECT_EQ(verdict().reason, "gate 'g' failed: ratio 0.25 (100 of 400), expected >= 0.5");
+}
+
+// --- relative
+
+TEST_F(ScrapeGate, Beside_a_version_that_fails_as_often_it_passes) {
+  pages("candidate", {requests(0, 0), requests(70, 30)});
+  pages("active", {requests(0, 0), requests(700, 300)});
+  wants("error_ratio <= 1.5 x active");
+  const GateReport report = first_report();
+  EXPECT_EQ(report.status, GateStatus::passed);
+  EXPECT_GT(report.numbers["p_value"], 0.5);
+  EXPECT_EQ(report.numbers["baseline"], "window");
+}
+
+TEST_F(ScrapeGate, Beside_a_version_that_hardly_fails_it_is_condemned) {
+  pages("candidate", {requests(0, 0), requests(70, 30)});
+  pages("active", {requests(0, 0), requests(990, 10)});
+  wants("error_ratio <= 1.5 x active");
+  const std::string reason = verdict().reason;
+  EXPECT_TRUE(
+      reason.starts_with("gate 'g' failed: error_ratio 0.3 (30 of 100), the active one "
+                         "0.01 (10 of 1000), p "))
+      << reason;
+  EXPECT_LT(reports_.back().numbers["p_value"], kAlpha);
+}
+
+TEST_F(ScrapeGate, Ten_requests_can_neither_condemn_nor_bless) {
+  pages("candidate", {requests(0, 0), requests(0, 10)});
+  pages("active", {requests(0, 0), requests(1000, 0)});
+  wants("error_ratio <= 1.5 x active");
+  gates_[0].no_data_timeout = base::Milliseconds(1000);
+  EXPECT_EQ(verdict().reason, "gate 'g' has had no data for 1s: 10 of 100 samples");
+}
+
+TEST_F(ScrapeGate, Without_traffic_of_its_own_the_active_ones_last_window_stands_in) {
+  pages("candidate", {requests(0, 0), requests(100, 0), requests(170, 30)});
+  pages("active", {requests(0, 0), requests(990, 10), requests(990, 10)});
+  wants("error_ratio <= 1.5 x active");
+  static_cast<void>(verdict());
+  EXPECT_EQ(reports_[0].numbers["baseline"], "window");
+  EXPECT_EQ(reports_[1].numbers["baseline"], "earlier window");
+  EXPECT_EQ(reports_[1].numbers["active"]["requests"], 1000);
+}
+
+TEST_F(ScrapeGate, Before_any_such_window_its_life_does) {
+  pages("candidate", {requests(0, 0), requests(70, 30)});
+  pages("active", {requests(99'000, 1000)});
+  wants("error_ratio <= 1.5 x active");
+  static_cast<void>(verdict());
+  EXPECT_EQ(reports_[0].numbers["baseline"], "lifetime");
+  EXPECT_EQ(reports_[0].numbers["active"]["errors"], 1000);
+}
+
+TEST_F(ScrapeGate, One_that_never_had_traffic_is_no_data) {
+  pages("candidate", {requests(0, 0), requests(100, 0)});
+  pages("active", {requests(3, 0)});
+  wants("error_ratio <= 1.5 x active");
+  EXPECT_EQ(first_report().text, "the active one has 3 of 100 samples in all its life");
+}
+
+TEST_F(ScrapeGate, Without_an_active_one_what_is_relative_is_skipped_once) {
+  has_active_ = false;
+  wants("error_ratio <= 1.5 x active");
+  const GateReport report = first_report();
+  EXPECT_EQ(report.status, GateStatus::skipped);
+  EXPECT_EQ(report.text, "there is no active one to compare with");
+  EXPECT_TRUE(judge_->standing().all_passed);
+}
+
+// --- quantiles
+
+TEST_F(ScrapeGate, A_quantile_is_compared_in_seconds) {
+  pages("candidate", {durations(0, 0, 0), durations(500, 1000, 1000)});
+  pages("active", {durations(0, 0, 0)});
+  wants("p95 <= 0.5");
+  EXPECT_EQ(verdict().reason, "gate 'g' failed: p95 0.91 s (of 1000), expected <= 0.5");
+}
+
+TEST_F(ScrapeGate, A_quantile_needs_enough_beyond_it) {
+  pages("candidate", {durations(0, 0, 0), durations(499, 499, 499)});
+  pages("active", {durations(0, 0, 0)});
+  wants("p99 <= 0.5");
+  EXPECT_EQ(first_report().text, "499 of 500 samples");
+}
+
+TEST_F(ScrapeGate, Three_times_the_active_ones_quantile_is_the_limit) {
+  pages("candidate", {durations(0, 0, 0), durations(0, 1000, 1000)});
+  pages("active", {durations(0, 0, 0), durations(1000, 1000, 1000)});
+  wants("p50 <= 3.0 x active");
+  EXPECT_EQ(verdict().reason,
+            "gate 'g' failed: p50 0.55 s, the active one 0.05 s, expected <= 3 x active");
+}
+
+TEST_F(ScrapeGate, Past_the_highest_bound_nothing_is_known_to_be_below_a_limit) {
+  pages("candidate", {durations(0, 0, 0), durations(0, 0, 1000)});
+  pages("active", {durations(0, 0, 0)});
+  wants("p50 <= 3");
+  const GateReport report = first_report();
+  EXPECT_EQ(report.status, GateStatus::no_data);
+  EXPECT_EQ(report.text, "p50 is past the highest bound of the histogram, 1 s");
+}
+
+TEST_F(ScrapeGate, Past_the_highest_bound_may_be_enough_to_fail) {
+  pages("candidate", {durations(0, 0, 0), durations(0, 0, 1000)});
+  pages("active", {durations(0, 0, 0)});
+  wants("p50 <= 0.5");
+  EXPECT_EQ(verdict().reason, "gate 'g' failed: p50 at least 1 s (of 1000), expected <= 0.5");
+}
+
+// --- no data
+
+TEST_F(ScrapeGate, A_page_that_can_not_be_had_is_no_data_and_never_a_pass) {
+  pages(
+      "candidate",
+      {"503 text/plain\n", "200 text/html\n<html>\n", requests(0, 0) + "# EOF\nx 1\n",
+       "200 application/openmetrics-text; version=1.0.0\nx 1\n", requests(0, 0), requests(100, 0)});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  EXPECT_FALSE(run([this] { return judge_ && judge_->standing().all_passed; }).has_value());
+  ASSERT_EQ(reports_.size(), 5U);
+  EXPECT_EQ(reports_[0].text, "the page of metrics: HTTP 503, expected 200");
+  EXPECT_NE(reports_[1].text.find("line 1 is no sample of a metric"), std::string::npos);
+  EXPECT_NE(reports_[2].text.find("nothing after '# EOF'"), std::string::npos);
+  EXPECT_NE(reports_[3].text.find("cut short"), std::string::npos);
+  EXPECT_EQ(reports_[4].status, GateStatus::passed);
+}
+
+TEST_F(ScrapeGate, No_data_is_a_failure_at_once_where_that_is_wanted) {
+  pages("candidate", {"503 text/plain\n"});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  gates_[0].on_no_data = release::OnNoData::fail;
+  EXPECT_EQ(verdict().reason, "gate 'g' has no data: the page of metrics: HTTP 503, expected 200");
+}
+
+TEST_F(ScrapeGate, A_page_that_hangs_is_no_data) {
+  pages("candidate", {"hang"});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  gates_[0].timeout = base::Milliseconds(200);
+  EXPECT_EQ(first_report().text, "the page of metrics: no answer within 200ms");
+}
+
+TEST_F(ScrapeGate, A_page_without_the_metric_says_which_one) {
+  pages("candidate", {kTextHead + "up 1\n"});
+  pages("active", {kTextHead + "up 1\n"});
+  wants("error_ratio <= 0.05");
+  EXPECT_EQ(first_report().text, "the page has no series of http_requests_total");
+}
+
+TEST_F(ScrapeGate, Requests_without_a_status_do_not_pass_for_good_ones) {
+  pages("candidate",
+        {kTextHead + "http_requests_total 0\n", kTextHead + "http_requests_total 500\n"});
+  pages("active", {kTextHead + "http_requests_total 0\n"});
+  wants("error_ratio <= 0.05");
+  EXPECT_EQ(first_report().text,
+            "http_requests_total has no label code, status or status_code: name what failed with "
+            "'errors'");
+}
+
+TEST_F(ScrapeGate, A_counter_of_errors_that_no_page_has_does_not_pass_for_0) {
+  pages("candidate", {requests(0, 0), requests(500, 0)});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  gates_[0].errors = "http_eror_total";
+  EXPECT_EQ(first_report().text, "no page has http_eror_total, not even with 0");
+}
+
+TEST_F(ScrapeGate, One_that_the_active_page_has_may_be_missing) {
+  pages("candidate", {requests(0, 0), requests(500, 0)});
+  pages("active", {requests(0, 0) + "http_errors_total 3\n"});
+  wants("error_ratio <= 0.05");
+  gates_[0].errors = "http_errors_total";
+  EXPECT_EQ(first_report().text, "error_ratio 0 (0 of 500), expected <= 0.05");
+}
+
+TEST_F(ScrapeGate, A_series_that_stands_twice_or_has_no_count_is_no_data) {
+  pages("candidate", {requests(1, 1) + "http_requests_total{code=\"200\"} 3\n",
+                      kTextHead + "http_requests_total{code=\"200\"} NaN\n"});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  EXPECT_FALSE(run_to_reports(2).has_value());
+  EXPECT_EQ(reports_[0].text, "the page of metrics: a series of http_requests_total stands twice");
+  EXPECT_EQ(reports_[1].text, "the page of metrics: the counter http_requests_total has no count");
+}
+
+TEST_F(ScrapeGate, A_new_step_is_not_judged_by_what_was_counted_before_it) {
+  pages("candidate", {requests(0, 0), requests(100, 0), requests(100, 400), requests(600, 400)});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  EXPECT_FALSE(run_to_reports(1).has_value());
+  judge_->begin_step();
+  EXPECT_FALSE(judge_->standing().all_passed);
+  EXPECT_FALSE(run_to_reports(2).has_value());
+  EXPECT_EQ(reports_[1].text, "error_ratio 0 (0 of 500), expected <= 0.05");
+}
+
+TEST_F(ScrapeGate, What_is_no_condition_or_selector_is_refused) {
+  wants("error_ratio");
+  JudgeSetup setup;
+  setup.gates = gates_;
+  EXPECT_FALSE(GateJudge::make(std::move(setup), nullptr, nullptr).has_value());
+  wants("error_ratio <= 0.05");
+  gates_[0].requests = "a{";
+  JudgeSetup other;
+  other.gates = gates_;
+  EXPECT_FALSE(GateJudge::make(std::move(other), nullptr, nullptr).has_value());
+}
+
+}  // namespace
+}  // namespace updagent::health
