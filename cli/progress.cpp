@@ -142,8 +142,9 @@ std::string steps_text(const deploy::RolloutProgress& progress) {
   return base::join(words, " ") + " %";
 }
 
-std::string measured_text(const deploy::RolloutProgress& progress) {
-  if (progress.measured_percent < 0) return "no new connection yet";
+std::string measured_text(const deploy::RolloutProgress& progress, bool ended) {
+  if (progress.measured_percent < 0)
+    return ended ? "no new connection: this proves nothing" : "no new connection yet";
   std::array<char, 32> share{};
   std::snprintf(share.data(), share.size(), "%.1f %%", progress.measured_percent);
   return std::string(share.data()) + " of new connections, " + std::to_string(progress.connections);
@@ -174,7 +175,7 @@ void ProgressObserver::rollout(const deploy::RolloutProgress& progress, bool end
   const std::string where = progress.watching ? "watching" : "step " + steps_text(progress);
   if (!session_.terminal_err()) {
     // a pipe is told each step once when it ends, and what it waits for
-    const std::string text = ended ? where + "  " + measured_text(progress) : waiting;
+    const std::string text = ended ? where + "  " + measured_text(progress, ended) : waiting;
     const bool one_step = progress.percents.size() < 2 && waiting.empty();
     if (!text.empty() && text != told_ && !one_step && (waiting.empty() == ended)) {
       if (!progress.watching || !ended) line("  " + padded(stage_, kNameWidth) + text);
@@ -183,13 +184,13 @@ void ProgressObserver::rollout(const deploy::RolloutProgress& progress, bool end
     return;
   }
   if (ended && !progress.watching && progress.percents.size() > 1) {
-    line("  " + padded("", kNameWidth) + where + "  " + measured_text(progress));
+    line("  " + padded("", kNameWidth) + where + "  " + measured_text(progress, ended));
     return;
   }
   const double whole = static_cast<double>(progress.whole.count());
   const double share = whole > 0 ? 1 - static_cast<double>(progress.left.count()) / whole : 1;
   std::string tail = progress.watching ? "" : steps_text(progress) + "  ";
-  tail += measured_text(progress) + "  ";
+  tail += measured_text(progress, ended) + "  ";
   tail += waiting.empty() ? base::human_duration(progress.left.count() * 1000) + " left"
                           : "waiting: " + waiting;
   bar(progress.watching ? "watching" : "shift", share, tail);

@@ -17,6 +17,7 @@ using base::Status;
 
 constexpr int kAll = 100;
 constexpr std::uint16_t kPercent = kFullWeight / kAll;
+constexpr Milliseconds kSayWhyAfter{3'000};  // a window that ends a moment later is nothing to tell
 constexpr Milliseconds kDefaultWindow{5'000};  // of the gates that nobody wrote
 
 std::string percent_text(int percent) {
@@ -152,9 +153,9 @@ Status Rollout::take_step(std::size_t index) {
   stretch.patience =
       std::min(parts_.manifest->rollout.step_patience, parts_.settings->max_step_patience);
   stretch.step = index;
-  const bool nothing_to_see =
-      step.duration.count() == 0 && step.min_connections == 0 && gates_.empty();
-  if (promoted_ || nothing_to_see) return base::ok();
+  // all at once, and nobody asked for a step: what there is to see the watch sees
+  const bool nobody_asked = parts_.manifest->rollout.steps.empty();
+  if (promoted_ || nobody_asked) return base::ok();
   return hold(stretch);
 }
 
@@ -191,6 +192,7 @@ Status Rollout::hold(const Stretch& stretch) {
   shown_us_ = 0;
   const base::Deadline end = base::Deadline::in(stretch.span);
   const base::Deadline last = base::Deadline::in(stretch.span + stretch.patience);
+  const base::Deadline say_why = base::Deadline::in(stretch.span + kSayWhyAfter);
   for (;;) {
     UPD_TRY(obey());
     if (promoted_) break;
@@ -202,7 +204,7 @@ Status Rollout::hold(const Stretch& stretch) {
         stretch.min_connections > 0 && last.passed() &&
         count().candidate < static_cast<std::uint64_t>(stretch.min_connections);
     if (too_few_came && !waits) return too_few(stretch);
-    show(stretch, end.left(), end.passed() ? open : "", false);
+    show(stretch, end.left(), say_why.passed() ? open : "", false);
     UPD_TRY(judge_for(end.passed() ? kLookEvery : std::min(end.left(), kLookEvery)));
   }
   return end_stretch(stretch);
@@ -245,6 +247,7 @@ Status Rollout::end_stretch(const Stretch& stretch) {
 
 void Rollout::say_nothing_came(const Stretch& stretch) {
   unproven_.push_back(stretch.percent);
+  if (unproven_.size() > 1) return;  // the others have their line
   const Count came = count();
   const std::string why =
       came.all > 0 ? "none of " + std::to_string(came.all) + " new connections was its own"
@@ -393,13 +396,14 @@ void Rollout::show(const Stretch& stretch, Milliseconds left, const std::string&
   progress.waiting_for = progress.paused ? "paused by " + paused_by_ : waiting_for;
   parts_.observer->rollout(progress, ended);
   if (parts_.service == nullptr || ended) return;
-  parts_.service->tell_progress({{"percent", stretch.percent},
-                                 {"measured_percent", progress.measured_percent},
-                                 {"connections", progress.connections},
-                                 {"paused", progress.paused},
-                                 {"watching", progress.watching},
-                                 {"waiting_for", progress.waiting_for},
-                                 {"left_ms", left.count()}});
+  parts_.service->tell_progress(
+      {{"percent", stretch.percent},
+       {"measured", came.all > 0 ? Json(came.candidate * kFullWeight / came.all) : Json(nullptr)},
+       {"connections", progress.connections},
+       {"paused", progress.paused},
+       {"watching", progress.watching},
+       {"waiting_for", progress.waiting_for},
+       {"left_ms", left.count()}});
 }
 
 }  // namespace updagent::deploy

@@ -75,6 +75,7 @@ struct GateJudge::State {
   std::optional<Verdict> look();
   std::optional<Verdict> hear(QuestionLoop::Answer answer);
   std::optional<Verdict> overdue() const;
+  bool has_kernel_gates() const;
   base::Milliseconds time_to_wait(base::Milliseconds at_most) const;
   bool is_interrupted() const {
     return setup.context.interrupt != nullptr && setup.context.interrupt->requested();
@@ -120,6 +121,10 @@ base::Status GateJudge::State::add_gates(const Judging& judging) {
   return base::ok();
 }
 
+bool GateJudge::State::has_kernel_gates() const {
+  return setup.kernel && std::ranges::any_of(gates, &Judged::is_kernel);
+}
+
 void GateJudge::State::begin_step() {
   has_begun = true;
   panel->begin_step();
@@ -143,9 +148,7 @@ std::optional<Verdict> GateJudge::State::tick() {
 }
 
 std::optional<Verdict> GateJudge::State::look() {
-  const bool has_kernel =
-      setup.kernel && std::ranges::any_of(gates, [](const Judged& gate) { return gate.is_kernel; });
-  if (!has_kernel || !next_look.passed()) return std::nullopt;
+  if (!has_kernel_gates() || !next_look.passed()) return std::nullopt;
   next_look = base::Deadline::in(look_every);
   const base::Result<Figures> figures = setup.kernel();
   std::optional<Verdict> verdict;
@@ -180,7 +183,7 @@ std::optional<Verdict> GateJudge::State::overdue() const {
 
 base::Milliseconds GateJudge::State::time_to_wait(base::Milliseconds at_most) const {
   at_most = std::min(at_most, next_tick.left());
-  return setup.kernel ? std::min(at_most, next_look.left()) : at_most;
+  return has_kernel_gates() ? std::min(at_most, next_look.left()) : at_most;
 }
 
 // --- GateJudge

@@ -75,7 +75,8 @@ Result<Json> Client::ask(const std::string& op, Json fields, int descriptor) {
       if (news_.size() < kMaxUnreadNews) news_.push_back(std::move(*answer));
       continue;
     }
-    if (answer->value("id", std::uint64_t{0}) != id) continue;  // of a question given up
+    // of a question given up; without an id it was not understood at all, which ours then was not
+    if (answer->value("id", id) != id) continue;
     if (answer->value("ok", false)) return std::move(*answer);
     return error_from_json(answer->value("error", Json::object()));
   }
