@@ -96,7 +96,7 @@ done
         self.assert_undone(done, step=50)  # status 200, as the load wants it: only a look at the contents tells
         self.assertIn("contents", done.json["error"]["message"])
         self.assertIn("not our page", str(self.failed_stage(done)["detail"]))
-        smoke = "[[preflight.smoke]]\ncommand = [\"bin/check\", \"\"]\n"
+        smoke = '[preflight]\nsmoke = [{ command = ["bin/check", ""] }]\n'
         done = self.apply(self.release("--wrong", "1", files=files, more=smoke, rollout=STEPS)).end()
         self.assert_exit(done, 1)
         self.assertEqual((done.json["outcome"], self.failed_stage(done)["stage"]), ("aborted", "preflight"))
