@@ -102,12 +102,12 @@ bool WorkerSet::has(const std::string& worker) const {
 void WorkerSet::say_who_hangs() {
   for (const auto& [number, member] : members_) {
     if (member.release == wanted_ || member.process->life() == Life::gone) continue;
-    host_.event("supervisor.problem", "failure", member.process.get(),
-                {{"problem",
-                  "worker '" + member.process->plan().worker + "' of " + member.process->version() +
-                      " does not end, not even killed: the workers of " +
-                      (wanted_ ? wanted_->version + " wait for it" : "the app still live")},
-                 {"pids", member.process->processes()}});
+    host_.event(
+        "supervisor.problem", "failure", member.process.get(),
+        {{"problem", "worker '" + member.process->plan().worker + "' of " +
+                         member.process->version() + " has not ended" +
+                         (wanted_ ? ": the workers of " + wanted_->version + " wait for it" : "")},
+         {"pids", member.process->processes()}});
   }
 }
 

@@ -19,7 +19,8 @@
 
 namespace updagent::service {
 
-// Past its stop_timeout, which ends with SIGKILL: whoever lives then hangs in the kernel.
+// Past its stop_timeout, which ends with SIGKILL: whoever lives then hangs in the kernel, or has
+// asked for more time. That others wait for it is said.
 inline constexpr base::Milliseconds kUnkillable{5'000};
 
 // What a set of workers needs of its supervisor. None of them may call back into the set, but

@@ -86,6 +86,13 @@ class Queue:
         return turns
 
 
+def stand_still(pid):
+    """It ends when we want it to. Of two signals that wait the lower one comes first: not without a look."""
+    os.kill(pid, signal.SIGSTOP)
+    stat = pathlib.Path(f"/proc/{pid}/stat")
+    supervisor.wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "a process that stands still")
+
+
 class Case(supervisor_test.Case):
     def setUp(self):
         super().setUp()
@@ -212,6 +219,33 @@ class Deployments(Case):
         number = self.handoff(self.release("2", workers=[]))
         supervisor.wait_for(lambda: self.workers() == [], "no workers")
         self.only(number)
+
+    def test_no_new_one_starts_before_the_last_process_of_all_old_ones_is_gone(self):
+        other = Queue(self.root / "other")
+        self.addCleanup(other.close)
+
+        def release(version):
+            second = self.worker(name="other")
+            second["command"][2] = str(other.folder)
+            return self.release(version, workers=[self.worker(), second])
+
+        self.handoff(release("1"))
+        slow = next(one["pid"] for one in self.runs("1", count=2) if one["name"] == "other")
+        for queue in (self.queue, other):
+            queue.put()
+            supervisor.wait_for(queue.lines, "a job")
+        stand_still(slow)
+        number = self.handoff(release("2"))
+        self.only(number)
+        supervisor.wait_for(lambda: len(self.workers()) == 3, "the end of the quick one")
+        states = sorted((one["name"], one["version"], one["state"]) for one in self.workers())
+        self.assertEqual(states, [("consumer", "2", "waiting"), ("other", "1", "stopping"), ("other", "2", "waiting")])
+        self.assertTrue(self.queue.is_free())
+        os.kill(slow, signal.SIGCONT)
+        self.runs("2", count=2)
+        for queue in (self.queue, other):
+            queue.put()
+            supervisor.wait_for(lambda: queue.lines()[-1][2] == "2", "a job of the new one")
 
     def test_a_stop_ends_them_and_waits_for_the_job_at_hand(self):
         self.handoff(self.release("1", workers=[self.worker("--job-ms", "300")]))
@@ -358,9 +392,7 @@ class Deaths(Case):
         [before] = self.runs("1")
         self.queue.put()
         self.done_by("1")
-        os.kill(before["pid"], signal.SIGSTOP)  # it ends when we want it to
-        stat = pathlib.Path(f"/proc/{before['pid']}/stat")
-        supervisor.wait_for(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "a process that stands still")
+        stand_still(before["pid"])
         control = self.supervisor.connect()
         control.ask("stop")
         control.close()
