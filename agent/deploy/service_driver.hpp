@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "agent/deploy/production.hpp"
 #include "agent/health/probes.hpp"
 #include "agent/release/resolved_service.hpp"
 #include "agent/service/client.hpp"
@@ -60,6 +61,9 @@ class ServiceDriver {
 
   // For probes while the candidate has no users: each connection is brought to it.
   health::Steer steer();
+  // Where that generation can be asked: its listeners' production addresses, and its own unix
+  // paths.
+  base::Result<std::vector<ListensAt>> listens_at(std::uint64_t generation);
   // For everything that takes long: renews the lease when it is time, and says what the supervisor
   // has said: Code::probe_failed when the candidate failed, or the lease was lost.
   base::Status tick();

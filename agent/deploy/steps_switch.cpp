@@ -15,8 +15,6 @@ namespace {
 
 // A probe that flaps through a long watch: the log tells how it began, the count how it went on.
 constexpr std::size_t kMaxProbeEvents = 50;
-// However short the node wants a watch to be, a service gets this long to come up.
-constexpr base::Milliseconds kLeastProveLimit{600'000};
 
 }  // namespace
 
@@ -70,20 +68,13 @@ base::Status Engine::prove(const release::Manifest& manifest, const std::string&
     stage_summary_ = "no probes";
     return base::ok();
   }
-  UPD_ASSIGN(const RuntimePlace place, place_for(manifest, user));
-  health::ProbeContext context;
-  context.working_directory = place.release_directory;
-  UPD_ASSIGN(context.environment,
-             command_environment(command_context("probe"), place, manifest, plan_.settings.app));
-  context.identity = place.identity;
-  context.ca_file = plan_.settings.fetch.ca_file;
-  context.interrupt = interrupt;
-  if (plan_.service) {
-    context.on_tick = [this] { return plan_.service->tick(); };
-    context.accepted = was_accepted;
-    if (steered) context.steer = plan_.service->steer();
-  }
-  context.prove_limit = std::max(plan_.settings.app.max_watch, kLeastProveLimit);
+  UPD_ASSIGN(health::ProbeContext context, probe_context(manifest, user, interrupt, steered));
+  std::optional<ProbeDoors> doors;
+  const bool has_commands =
+      std::any_of(manifest.probes.begin(), manifest.probes.end(),
+                  [](const auto& probe) { return probe.type == release::ProbeType::exec; });
+  if (steered && has_commands)
+    UPD_TRY(open_doors(plan_.service->candidate().number, context, doors));
   // Each change is an event; a probe that stays as it is would only fill the log.
   std::map<std::string, bool> failed_before;
   std::size_t changes = 0;
