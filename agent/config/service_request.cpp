@@ -95,6 +95,9 @@ class Resolver {
     cut("ready_timeout", out_.run.service.ready_timeout, settings_.max_ready_timeout);
     cut("drain_timeout", out_.run.service.drain_timeout, settings_.max_drain_timeout);
     cut("stop_timeout", out_.run.service.stop_timeout, settings_.max_stop_timeout);
+    for (release::Worker& worker : out_.run.service.workers)
+      cut("workers." + worker.name + ".stop_timeout", worker.stop_timeout,
+          settings_.max_stop_timeout);
     variables(environment);
     out_.run.environment_files = settings_.environment_files;
     out_.run.max_ready_timeout = settings_.max_ready_timeout;
@@ -136,6 +139,7 @@ class Resolver {
     listener.address = address;
     if (!parsed.is_v6()) listener.ipv6_only = false;
     if (!parsed.is_stream()) listener.backlog = defaults.backlog;
+    if (parsed.kind != release::AddressKind::tcp) listener.proxy_protocol = false;
     if (parsed.kind == release::AddressKind::unix_path) return base::ok();
     listener.mode = defaults.mode;
     listener.user.clear();
@@ -157,9 +161,9 @@ class Resolver {
     }
   }
 
-  void cut(const char* key, base::Milliseconds& span, base::Milliseconds longest) {
+  void cut(std::string key, base::Milliseconds& span, base::Milliseconds longest) {
     const base::Milliseconds cut = std::min(span, longest);
-    change(key, base::format_duration(span), base::format_duration(cut));
+    change(std::move(key), base::format_duration(span), base::format_duration(cut));
     span = cut;
   }
 

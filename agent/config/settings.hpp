@@ -104,8 +104,10 @@ struct AppSettings {
   std::vector<std::string> environment_files;      // [run] NAME=value lines; 0600, never logged
   std::optional<int> keep;                         // [retention] overrides the release's
   base::Milliseconds max_hook_timeout{600'000};    // [limits] a release's timeouts are capped by it
-  base::Milliseconds max_watch{3'600'000};         // [limits]
-  base::Milliseconds max_ready_timeout{600'000};   // [limits] extensions by the service included
+  base::Milliseconds max_watch{3'600'000};         // [limits] each step's duration too
+  base::Milliseconds max_step_patience{3'600'000};  // [limits] no_data_timeout of gates too
+  base::Milliseconds max_pause{86'400'000};         // [limits] an operator's; then it is undone
+  base::Milliseconds max_ready_timeout{600'000};    // [limits] extensions by the service included
   base::Milliseconds max_drain_timeout{3'600'000};  // [limits] an old generation's memory is held
   base::Milliseconds max_stop_timeout{600'000};     // [limits] extensions by the service included
   std::uint64_t memory_reserve = 64ULL << 20;       // [limits] left when a generation is started

@@ -124,6 +124,8 @@ Result<config::ServiceResolution> resolve(const release::Manifest& manifest,
   known.cache = layout.app(manifest.app) + "/cache";
   known.runtime = layout.app_runtime(manifest.app);
   known.user = user;
+  known.affinity = manifest.rollout.affinity;
+  known.standby = manifest.rollout.standby;
   return config::resolve_service(*manifest.service, manifest.environment, std::move(known),
                                  settings);
 }

@@ -69,6 +69,13 @@ Status Checks::text(const std::string& place, std::string_view value) const {
   return ok();
 }
 
+Status Checks::plain_name(const std::string& place, std::string_view value) const {
+  if (is_plain_name(value)) return ok();
+  return wrong(place,
+               "1 to " + std::to_string(kMaxNameLength) + " letters, digits, '.', '_' and '-'",
+               in_quotes(value));
+}
+
 Status Checks::number(const std::string& place, std::int64_t value, std::int64_t low,
                       std::int64_t high) const {
   if (value >= low && value <= high) return ok();

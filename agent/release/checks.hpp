@@ -37,6 +37,8 @@ class Checks {
   base::Status label(const std::string& place, std::string_view value) const;
   // What fits JSON, an environment and argv alike.
   base::Status text(const std::string& place, std::string_view value) const;
+  // What is_plain_name() takes.
+  base::Status plain_name(const std::string& place, std::string_view value) const;
   base::Status number(const std::string& place, std::int64_t value, std::int64_t low,
                       std::int64_t high) const;
   base::Status span(const std::string& place, base::Milliseconds value,

@@ -5,6 +5,8 @@
 
 #include "agent/release/describe.hpp"
 #include "agent/release/endpoints.hpp"
+#include "agent/release/gate_reader.hpp"
+#include "agent/release/rollout_reader.hpp"
 #include "agent/release/service_reader.hpp"
 
 namespace updagent::release {
@@ -40,13 +42,14 @@ Status DescriptionReader::read(const Fields& top, Manifest& into) const {
   UPD_TRY(with_section(top, "service",
                        runs ? service_keys(grammar_.dialect) : std::span<const Key>(kCommandKeys),
                        [&](const Fields& fields) { return service(fields, into); }));
+  if (grammar_.dialect.is_for_people && into.service) UPD_TRY(read_workers(top, *into.service));
   UPD_TRY(with_section(top, "hooks", kHooksKeys,
                        [&](const Fields& fields) { return hooks(fields, into.hooks); }));
   UPD_TRY(top.each(grammar_.dialect.probes, kMaxProbes, [&](const Fields& fields) {
     return probe(fields, into.probes.emplace_back());
   }));
-  UPD_TRY(with_section(top, "rollout", grammar_.rollout,
-                       [&](const Fields& fields) { return span(fields, "watch", into.rollout.watch); }));
+  UPD_TRY(preflight(top, into));
+  UPD_TRY(rollout(top, into));
   UPD_TRY(with_section(top, "retention", grammar_.retention,
                        [&](const Fields& fields) { return fields.integer("keep", into.keep); }));
   return with_section(top, "requires", kRequiresKeys,
@@ -159,6 +162,29 @@ Status DescriptionReader::service(const Fields& fields, Manifest& into) const {
   UPD_TRY(fields.variables("environment", into.environment));
   if (!runs_a_service(into.strategy)) return ok();
   return read_service(fields, grammar_.dialect, into.service.emplace());
+}
+
+// One that is empty would be refused as well: it belongs to what hands connections over.
+Status DescriptionReader::preflight(const Fields& top, Manifest& into) const {
+  const Json* value = top.find("preflight");
+  if (value == nullptr) return ok();
+  if (into.strategy != kStrategyHandoff)
+    return Error(code(), "preflight belongs to the strategy 'handoff'")
+        .expected("no such section with strategy " + in_quotes(into.strategy) +
+                  ", which has nothing to try out beside what serves")
+        .got("one");
+  UPD_ASSIGN(const Fields fields, Fields::of(*value, "preflight", code()));
+  return read_preflight(fields, grammar_.dialect, into.preflight);
+}
+
+Status DescriptionReader::rollout(const Fields& top, Manifest& into) const {
+  if (const Json* value = top.find("rollout")) {
+    UPD_ASSIGN(const Fields fields, Fields::of(*value, "rollout", code()));
+    UPD_TRY(read_rollout(fields, grammar_.dialect, into.strategy, into.rollout));
+  }
+  return top.each(grammar_.dialect.gates, kMaxGates, [&](const Fields& fields) {
+    return read_gate(fields, grammar_.dialect, into.gates.emplace_back());
+  });
 }
 
 Status DescriptionReader::needs(const Fields& fields, Requires& into) const {

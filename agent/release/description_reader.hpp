@@ -1,5 +1,6 @@
-// Reads the sections that the manifest and updagent.toml share (service, probes, hooks, rollout,
-// retention, requires, app, version) from a tree. A grammar says how the two spell them.
+// Reads the sections that the manifest and updagent.toml share (service, probes, hooks, preflight,
+// rollout, gates, retention, requires, app, version) from a tree. A grammar says how the two spell
+// them.
 #pragma once
 
 #include <span>
@@ -17,7 +18,6 @@ struct Grammar {
   Dialect dialect;
   bool statuses_may_be_short;  // 200 or "200-299" instead of ["200-299"]
   std::span<const Key> hook;
-  std::span<const Key> rollout;
   std::span<const Key> retention;
   std::span<const Key> exec_probe;
   std::span<const Key> http_probe;
@@ -48,6 +48,8 @@ class DescriptionReader {
   base::Status statuses(const Fields& fields, Probe& into) const;
   base::Status status(const base::Json& value, const std::string& place, Probe& into) const;
   base::Status service(const Fields& fields, Manifest& into) const;
+  base::Status preflight(const Fields& top, Manifest& into) const;
+  base::Status rollout(const Fields& top, Manifest& into) const;  // the gates too
   base::Status needs(const Fields& fields, Requires& into) const;
   std::span<const Key> probe_keys(ProbeType type) const;
 

@@ -72,6 +72,15 @@ Error Fields::wrong_type(std::string_view key, std::string expected) const {
       .got(std::string(type_phrase(*find(key))));
 }
 
+Error Fields::not_one_of(const std::string& place, const std::vector<std::string>& words,
+                         const std::string& got) const {
+  Error error = Error(code_, place + " is not valid")
+                    .expected("one of " + base::join(words, ", "))
+                    .got(in_quotes(got));
+  const auto near = base::nearest(got, words);
+  return near ? std::move(error).hint("did you mean '" + *near + "'?") : error;
+}
+
 Error Fields::unknown_key(const std::string& key, std::span<const Key> keys) const {
   std::vector<std::string> names;
   names.reserve(keys.size());

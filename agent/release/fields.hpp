@@ -53,6 +53,12 @@ class Fields {
   std::string place(std::string_view key) const { return place_of(place_, key); }
   const base::Json& object() const { return *object_; }
   base::Error wrong_type(std::string_view key, std::string expected) const;
+  // One of `words`, as `parse` has it: an optional of the value.
+  template <class Parse, class Value>
+  base::Status word(std::string_view key, Parse parse, const std::vector<std::string>& words,
+                    Value& into) const;
+  base::Error not_one_of(const std::string& place, const std::vector<std::string>& words,
+                         const std::string& got) const;
   // An array of objects, each read by `read(Fields)`; absent is fine.
   template <class Read>
   base::Status each(std::string_view key, std::size_t max_items, Read read) const;
@@ -79,6 +85,18 @@ base::Status Fields::each(std::string_view key, std::size_t max_items, Read read
     if (!item) return std::move(item).error();
     UPD_TRY(read(*item));
   }
+  return base::ok();
+}
+
+template <class Parse, class Value>
+base::Status Fields::word(std::string_view key, Parse parse, const std::vector<std::string>& words,
+                          Value& into) const {
+  if (find(key) == nullptr) return base::ok();
+  std::string text;
+  UPD_TRY(this->text(key, text));
+  const auto value = parse(text);
+  if (!value) return not_one_of(place(key), words, text);
+  into = *value;
   return base::ok();
 }
 

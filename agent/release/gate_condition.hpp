@@ -17,7 +17,8 @@ inline constexpr std::size_t kMaxPatternBytes = 256;  // of =~ and !~
 // METRIC OP NUMBER [x active], with METRIC by type:
 //   scrape      error_ratio, ratio, pNN or pNN.N (a quantile of latency, in seconds)
 //   prometheus  value
-//   kernel      queue, accepted_ratio, memory (bytes), cpu (processors), descriptors, crashes, oom_kills
+//   kernel      queue, accepted_ratio, memory (bytes), cpu (processors), descriptors, crashes,
+//   oom_kills
 // OP is <=, <, >= or >; NUMBER is not negative, for memory also a size as "512MiB". crashes,
 // oom_kills and accepted_ratio are absolute only.
 base::Result<Condition> parse_condition(std::string_view text, GateType type,
@@ -29,7 +30,8 @@ struct LabelMatcher {
   enum class Kind { equal, not_equal, matches, not_matches };
   std::string label;
   Kind kind = Kind::equal;
-  std::string value;  // of matches: a POSIX extended regular expression for the whole value, no back-references
+  std::string value;  // of matches: a POSIX extended regular expression for the whole value, no
+                      // back-references
 };
 struct MetricSelector {
   std::string name;

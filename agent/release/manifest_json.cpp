@@ -7,6 +7,8 @@
 #include "agent/release/describe.hpp"
 #include "agent/release/description_reader.hpp"
 #include "agent/release/endpoints.hpp"
+#include "agent/release/gate_reader.hpp"
+#include "agent/release/rollout_reader.hpp"
 #include "agent/release/service_reader.hpp"
 
 namespace updagent::release {
@@ -25,13 +27,12 @@ constexpr std::size_t kUpToSeconds = std::string_view("2024-06-18T17:00:00").siz
 // --- the keys of each object ------------------------------------------------------------------
 
 constexpr Key kTopKeys[] = {
-    {"app", true}, {"builder"},        {"created", true}, {"hooks"},        {"probes"},
-    {"requires"},  {"retention"},      {"rollout"},       {"schema", true}, {"service"},
-    {"source"},    {"strategy", true}, {"version", true},
+    {"app", true},    {"builder"}, {"created", true}, {"gates"},          {"hooks"},
+    {"preflight"},    {"probes"},  {"requires"},      {"retention"},      {"rollout"},
+    {"schema", true}, {"service"}, {"source"},        {"strategy", true}, {"version", true},
 };
 constexpr Key kSourceKeys[] = {{"repository"}, {"revision"}};
 constexpr Key kHookKeys[] = {{"command", true}, {"timeout_ms", true}};
-constexpr Key kRolloutKeys[] = {{"watch_ms", true}};
 constexpr Key kRetentionKeys[] = {{"keep", true}};
 constexpr Key kExecKeys[] = {
     {"command", true}, {"failures", true},  {"initial_delay_ms", true}, {"interval_ms", true},
@@ -50,7 +51,6 @@ constexpr Grammar kGrammar = {
     .dialect = kManifestDialect,
     .statuses_may_be_short = false,
     .hook = kHookKeys,
-    .rollout = kRolloutKeys,
     .retention = kRetentionKeys,
     .exec_probe = kExecKeys,
     .http_probe = kHttpKeys,
@@ -192,7 +192,9 @@ Json description_to_json(const Manifest& manifest) {
   add("probes", probes_json(manifest.probes));
   add("requires", requires_json(manifest.needs));
   if (manifest.keep != Manifest().keep) out["retention"] = {{"keep", manifest.keep}};
-  if (manifest.rollout.watch != Manifest().rollout.watch) out["rollout"] = {{"watch_ms", manifest.rollout.watch.count()}};
+  add("preflight", preflight_to_json(manifest.preflight));
+  add("rollout", rollout_to_json(manifest.rollout));
+  for (const Gate& gate : manifest.gates) out["gates"].push_back(gate_to_json(gate));
   add("service", service_json(manifest));
   add("source", texts_json({{"repository", manifest.source_repository},
                             {"revision", manifest.source_revision}}));

@@ -4,6 +4,7 @@
 #include "agent/release/checks.hpp"
 #include "agent/release/describe.hpp"
 #include "agent/release/fields.hpp"
+#include "agent/release/rollout_words.hpp"
 #include "agent/release/service_reader.hpp"
 #include "agent/release/service_rules.hpp"
 
@@ -21,6 +22,7 @@ constexpr std::string_view kName = "resolved service";
 constexpr std::size_t kMaxFolderBytes = 4095;  // PATH_MAX without its NUL
 
 constexpr Key kTopKeys[] = {
+    {"affinity"},
     {"app", true},
     {"cache", true},
     {"data", true},
@@ -34,6 +36,7 @@ constexpr Key kTopKeys[] = {
     {"runtime", true},
     {"schema", true},
     {"service", true},
+    {"standby"},
     {"strategy", true},
     {"user", true},
     {"version", true},
@@ -106,22 +109,26 @@ Json environment_json(const Variables& variables) {
 }
 
 Json tree_of(const ResolvedService& value) {
-  return {{"app", value.app},
-          {"cache", value.cache},
-          {"data", value.data},
-          {"environment", environment_json(value.environment)},
-          {"environment_files", value.environment_files},
-          {"max_generations", value.max_generations},
-          {"max_ready_timeout_ms", value.max_ready_timeout.count()},
-          {"max_stop_timeout_ms", value.max_stop_timeout.count()},
-          {"memory_reserve", value.memory_reserve},
-          {"release", value.release},
-          {"runtime", value.runtime},
-          {"schema", kResolvedServiceSchema},
-          {"service", service_to_json(value.service)},
-          {"strategy", value.strategy},
-          {"user", value.user},
-          {"version", value.version}};
+  Json out = {{"app", value.app},
+              {"cache", value.cache},
+              {"data", value.data},
+              {"environment", environment_json(value.environment)},
+              {"environment_files", value.environment_files},
+              {"max_generations", value.max_generations},
+              {"max_ready_timeout_ms", value.max_ready_timeout.count()},
+              {"max_stop_timeout_ms", value.max_stop_timeout.count()},
+              {"memory_reserve", value.memory_reserve},
+              {"release", value.release},
+              {"runtime", value.runtime},
+              {"schema", kResolvedServiceSchema},
+              {"service", service_to_json(value.service)},
+              {"strategy", value.strategy},
+              {"user", value.user},
+              {"version", value.version}};
+  // Like the keys of [service]: a supervisor of before knows neither, and needs neither.
+  if (value.affinity != Affinity::connection) out["affinity"] = affinity_name(value.affinity);
+  if (value.standby != Standby::warm) out["standby"] = standby_name(value.standby);
+  return out;
 }
 
 Status read_schema(const Fields& top, Code code) {
@@ -147,6 +154,8 @@ Status read_own(const Fields& top, const Dialect& dialect, ResolvedService& into
   UPD_TRY(top.span("max_ready_timeout_ms", dialect, into.max_ready_timeout));
   UPD_TRY(top.span("max_stop_timeout_ms", dialect, into.max_stop_timeout));
   UPD_TRY(top.integer("max_generations", into.max_generations));
+  UPD_TRY(top.word("affinity", parse_affinity, affinity_names(), into.affinity));
+  UPD_TRY(top.word("standby", parse_standby, standby_names(), into.standby));
   std::int64_t reserve = 0;
   UPD_TRY(top.integer("memory_reserve", reserve));
   into.memory_reserve = static_cast<std::uint64_t>(reserve);  // a negative one is past the bound

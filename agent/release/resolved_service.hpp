@@ -41,7 +41,7 @@ struct ResolvedService {
   int max_generations = 4;
   Affinity affinity = Affinity::connection;  // while this release is the candidate
   Standby standby = Standby::warm;           // of the generation that it replaces
-  std::uint64_t memory_reserve = 0;  // bytes, beside what the active generation uses
+  std::uint64_t memory_reserve = 0;          // bytes, beside what the active generation uses
 
   bool operator==(const ResolvedService&) const = default;
 };

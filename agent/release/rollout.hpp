@@ -43,16 +43,17 @@ enum class Standby : std::uint8_t {
 };
 
 struct Step {
-  int percent = 100;                       // of new connections, 1 to 100
-  base::Milliseconds duration{30'000};     // at least
-  std::int64_t min_connections = 0;        // of the candidate, in this step; 0: none are waited for
+  int percent = 100;                    // of new connections, 1 to 100
+  base::Milliseconds duration{30'000};  // at least
+  std::int64_t min_connections = 0;     // of the candidate, in this step; 0: none are waited for
   bool operator==(const Step&) const = default;
 };
 
 struct Rollout {
   std::vector<Step> steps;  // ascending, the last one is 100 %; empty: all at once
-  base::Milliseconds step_patience{600'000};  // past its duration a step waits so long for min_connections
-  base::Milliseconds watch{0};                // after the last step, before the commit
+  base::Milliseconds step_patience{
+      600'000};                 // past its duration a step waits so long for min_connections
+  base::Milliseconds watch{0};  // after the last step, before the commit
   Affinity affinity = Affinity::connection;
   Standby standby = Standby::warm;
   bool operator==(const Rollout&) const = default;
@@ -85,14 +86,14 @@ struct Gate {
   std::string latency;    // scrape: name of a classic histogram, with matchers; "" = the default
   std::string numerator;  // scrape, for the metric `ratio`: selectors of two counters
   std::string denominator;
-  std::string query;      // prometheus: PromQL with $app $version $generation $window
-  Command command;        // exec; its timeout is `timeout`
-  std::string condition;  // as it was written; probe and exec have none
-  base::Milliseconds window{10'000};   // what one judgement looks at
-  base::Milliseconds timeout{5'000};   // of one question
-  std::int64_t min_samples = 0;        // 0: what the condition needs (health/gates.hpp)
-  int failures = 0;                    // in a row; 0: 3 of probe and exec, 2 of the others
-  int max_failures = 0;                // in the whole deployment; 0: no limit
+  std::string query;                  // prometheus: PromQL with $app $version $generation $window
+  Command command;                    // exec; its timeout is `timeout`
+  std::string condition;              // as it was written; probe and exec have none
+  base::Milliseconds window{10'000};  // what one judgement looks at
+  base::Milliseconds timeout{5'000};  // of one question
+  std::int64_t min_samples = 0;       // 0: what the condition needs (health/gates.hpp)
+  int failures = 0;                   // in a row; 0: 3 of probe and exec, 2 of the others
+  int max_failures = 0;               // in the whole deployment; 0: no limit
   OnNoData on_no_data = OnNoData::pause;
   base::Milliseconds no_data_timeout{300'000};
 };
@@ -100,9 +101,9 @@ struct Gate {
 // --- [preflight]
 
 struct Warmup {
-  std::vector<std::string> paths;  // "/", "/search?q=a"
-  int count = 1;                   // requests for each path
-  std::string listener;            // by name; "" = the first that is tcp
+  std::vector<std::string> paths;      // "/", "/search?q=a"
+  int count = 1;                       // requests for each path
+  std::string listener;                // by name; "" = the first that is tcp
   base::Milliseconds timeout{30'000};  // of all together
 };
 

@@ -8,6 +8,7 @@
 #include "agent/release/describe.hpp"
 #include "agent/release/endpoints.hpp"
 #include "agent/release/fields.hpp"
+#include "agent/release/rollout_rules.hpp"
 #include "agent/release/service_rules.hpp"
 
 namespace updagent::release {
@@ -29,7 +30,7 @@ class Rules : Checks {
   Status service(const Manifest& manifest) const;
   Status hooks(const Hooks& hooks) const;
   Status probes(const std::vector<Probe>& probes) const;
-  Status rollout(const Manifest& manifest) const;
+  Status retention(const Manifest& manifest) const;
   Status needs(const Manifest& manifest) const;
 
  private:
@@ -98,10 +99,7 @@ Status Rules::probes(const std::vector<Probe>& probes) const {
 }
 
 Status Rules::probe(const std::string& place, const Probe& probe) const {
-  if (!is_plain_name(probe.name))
-    return wrong(place + ".name",
-                 "1 to " + std::to_string(kMaxNameLength) + " letters, digits, '.', '_' and '-'",
-                 in_quotes(probe.name));
+  UPD_TRY(plain_name(place + ".name", probe.name));
   UPD_TRY(target(place, probe));
   return timing(place, probe);
 }
@@ -142,8 +140,7 @@ Status Rules::timing(const std::string& place, const Probe& probe) const {
   return number(place + ".successes", probe.successes, 1, kMaxInARow);
 }
 
-Status Rules::rollout(const Manifest& manifest) const {
-  UPD_TRY(span("rollout." + span_key("watch"), manifest.rollout.watch, Milliseconds(0)));
+Status Rules::retention(const Manifest& manifest) const {
   return number("retention.keep", manifest.keep, 1, kMaxKeep);
 }
 
@@ -165,6 +162,17 @@ Status Rules::rollback_floor(const SemVer& floor, const SemVer& version) const {
                floor.text());
 }
 
+Status check_one_program(const Manifest& manifest, const std::string& program,
+                         const std::string& place, const Dialect& dialect) {
+  if (program.starts_with('/') || program.find('/') == std::string::npos)
+    return ok();  // the node's
+  const auto file = manifest.entries.find_file(program);
+  if (file && (file->mode & kOwnerExecute) != 0) return ok();
+  return Error(dialect.code, place + " is not valid")
+      .expected("an executable file of the release, a name without '/' or an absolute path")
+      .got(file ? in_quotes(program) + " of mode " + mode_text(file->mode) : in_quotes(program));
+}
+
 }  // namespace
 
 Status check_strategy(std::string_view strategy, const Dialect& dialect) {
@@ -181,14 +189,13 @@ Status check_strategy(std::string_view strategy, const Dialect& dialect) {
 
 Status check_program(const Manifest& manifest, const Dialect& dialect) {
   if (!manifest.service) return ok();
-  const std::string& program = manifest.service->command.front();
-  if (program.starts_with('/') || program.find('/') == std::string::npos)
-    return ok();  // the node's
-  const auto file = manifest.entries.find_file(program);
-  if (file && (file->mode & kOwnerExecute) != 0) return ok();
-  return Error(dialect.code, "service.command[0] is not valid")
-      .expected("an executable file of the release, a name without '/' or an absolute path")
-      .got(file ? in_quotes(program) + " of mode " + mode_text(file->mode) : in_quotes(program));
+  UPD_TRY(check_one_program(manifest, manifest.service->command.front(), "service.command[0]",
+                            dialect));
+  const std::string list = (dialect.is_for_people ? "" : "service.") + std::string(dialect.workers);
+  for (std::size_t i = 0; i < manifest.service->workers.size(); ++i)
+    UPD_TRY(check_one_program(manifest, manifest.service->workers[i].command.front(),
+                              place_of(list, i) + ".command[0]", dialect));
+  return ok();
 }
 
 Status check_description(const Manifest& manifest, const Dialect& dialect) {
@@ -198,7 +205,10 @@ Status check_description(const Manifest& manifest, const Dialect& dialect) {
   UPD_TRY(rules.service(manifest));
   UPD_TRY(rules.hooks(manifest.hooks));
   UPD_TRY(rules.probes(manifest.probes));
-  UPD_TRY(rules.rollout(manifest));
+  UPD_TRY(check_preflight(manifest, dialect));
+  UPD_TRY(check_rollout(manifest, dialect));
+  UPD_TRY(check_gates(manifest, dialect));
+  UPD_TRY(rules.retention(manifest));
   return rules.needs(manifest);
 }
 

@@ -24,8 +24,8 @@ base::Status check_strategy(std::string_view strategy, const Dialect& dialect);
 // Everything of a manifest but `entries`. The error names the place.
 base::Status check_description(const Manifest& manifest, const Dialect& dialect);
 
-// Once `entries` are known: a service's program that is to come with the release is in it, and can
-// be executed. A hook's may be missing: it fails before anything is switched.
+// Once `entries` are known: a service's or worker's program that is to come with the release is in
+// it, and can be executed. A hook's may be missing: it fails before anything is switched.
 base::Status check_program(const Manifest& manifest, const Dialect& dialect);
 
 // The hooks by name, in the order of the manifest's keys.

@@ -21,16 +21,13 @@ using base::Status;
 constexpr std::string_view kUnlimitedWord = "unlimited";
 
 constexpr Key kSpecServiceKeys[] = {
-    {"allow_shared"},  {"capabilities"},
-    {"command", true}, {"drain_timeout"},
-    {"environment"},   {"groups"},
-    {"listener"},      {"on_crash_loop"},
-    {"protocol"},      {"ready"},
-    {"ready_timeout"}, {"reload_signal"},
-    {"rlimits"},       {"socket_environment"},
-    {"stop_signal"},   {"stop_timeout"},
-    {"umask"},         {"user"},
-    {"watchdog"},
+    {"allow_shared"},  {"capabilities"},  {"command", true},
+    {"drain_timeout"}, {"environment"},   {"groups"},
+    {"listener"},      {"on_crash_loop"}, {"protocol"},
+    {"ready"},         {"ready_timeout"}, {"reload_signal"},
+    {"rlimits"},       {"role_signal"},   {"socket_environment"},
+    {"stop_signal"},   {"stop_timeout"},  {"umask"},
+    {"user"},          {"watchdog"},
 };
 // What has a default that depends on others, or that may be another one in a later version, is
 // always said in what is signed.
@@ -48,20 +45,29 @@ constexpr Key kManifestServiceKeys[] = {
     {"ready_timeout_ms", true},
     {"reload_signal"},
     {"rlimits"},
+    {"role_signal"},
     {"socket_environment"},
     {"stop_signal", true},
     {"stop_timeout_ms", true},
     {"umask"},
     {"user"},
     {"watchdog_ms"},
+    {"workers"},
 };
-constexpr Key kListenerKeys[] = {{"address", true}, {"backlog"},    {"group"}, {"ipv6_only"},
-                                 {"mode"},          {"name", true}, {"user"}};
+constexpr Key kListenerKeys[] = {{"address", true},  {"backlog"}, {"group"},
+                                 {"ipv6_only"},      {"mode"},    {"name", true},
+                                 {"proxy_protocol"}, {"user"}};
+constexpr Key kSpecWorkerKeys[] = {
+    {"command", true}, {"name", true}, {"stop_signal"}, {"stop_timeout"}};
+constexpr Key kManifestWorkerKeys[] = {
+    {"command", true}, {"name", true}, {"stop_signal", true}, {"stop_timeout_ms", true}};
 
 class ServiceReader {
  public:
   explicit ServiceReader(const Dialect& dialect) : dialect_(dialect) {}
   Status service(const Fields& fields, Service& into) const;
+  // `parent` is what has the list.
+  Status workers(const Fields& parent, Service& into) const;
 
  private:
   Status process(const Fields& fields, Service& into) const;
@@ -76,38 +82,12 @@ class ServiceReader {
   Status span(const Fields& fields, std::string_view key, Milliseconds& into) const {
     return fields.span(std::string(key) + std::string(dialect_.duration_suffix), dialect_, into);
   }
-  template <class Parse, class Value>
-  Status word(const Fields& fields, std::string_view key, Parse parse,
-              const std::vector<std::string>& words, Value& into) const;
-  Error not_one_of(const std::string& place, const std::vector<std::string>& words,
-                   const std::string& got) const;
 
   const Dialect& dialect_;
 };
 
-Error ServiceReader::not_one_of(const std::string& place, const std::vector<std::string>& words,
-                                const std::string& got) const {
-  Error error = Error(dialect_.code, place + " is not valid")
-                    .expected("one of " + base::join(words, ", "))
-                    .got(in_quotes(got));
-  const auto near = base::nearest(got, words);
-  return near ? std::move(error).hint("did you mean '" + *near + "'?") : error;
-}
-
-template <class Parse, class Value>
-Status ServiceReader::word(const Fields& fields, std::string_view key, Parse parse,
-                           const std::vector<std::string>& words, Value& into) const {
-  if (fields.find(key) == nullptr) return ok();
-  std::string text;
-  UPD_TRY(fields.text(key, text));
-  const auto value = parse(text);
-  if (!value) return not_one_of(fields.place(key), words, text);
-  into = *value;
-  return ok();
-}
-
 Status ServiceReader::signal(const Fields& fields, std::string_view key, int& into) const {
-  return word(fields, key, parse_signal, signal_names(), into);
+  return fields.word(key, parse_signal, signal_names(), into);
 }
 
 // "0644": a text, as the modes of entries.
@@ -124,12 +104,13 @@ Status ServiceReader::octal(const Fields& fields, std::string_view key, int& int
 }
 
 Status ServiceReader::service(const Fields& fields, Service& into) const {
-  UPD_TRY(word(fields, "protocol", parse_protocol, protocol_names(), into.protocol));
+  UPD_TRY(fields.word("protocol", parse_protocol, protocol_names(), into.protocol));
   into.ready = default_ready(into.protocol);
   into.stop_signal = default_stop_signal(into.protocol);
   UPD_TRY(process(fields, into));
   UPD_TRY(life(fields, into));
-  return listeners(fields, into);
+  UPD_TRY(listeners(fields, into));
+  return dialect_.is_for_people ? ok() : workers(fields, into);
 }
 
 Status ServiceReader::process(const Fields& fields, Service& into) const {
@@ -138,22 +119,23 @@ Status ServiceReader::process(const Fields& fields, Service& into) const {
   UPD_TRY(fields.texts("capabilities", into.capabilities));
   for (std::size_t i = 0; i < into.capabilities.size(); ++i)
     if (!capability_number(into.capabilities[i]))
-      return not_one_of(place_of(fields.place("capabilities"), i), capability_names(),
-                        into.capabilities[i]);
+      return fields.not_one_of(place_of(fields.place("capabilities"), i), capability_names(),
+                               into.capabilities[i]);
   UPD_TRY(rlimits(fields, into));
   UPD_TRY(octal(fields, "umask", into.umask));
   return fields.variables("socket_environment", into.socket_environment);
 }
 
 Status ServiceReader::life(const Fields& fields, Service& into) const {
-  UPD_TRY(word(fields, "ready", parse_ready, ready_names(), into.ready));
+  UPD_TRY(fields.word("ready", parse_ready, ready_names(), into.ready));
   UPD_TRY(span(fields, "ready_timeout", into.ready_timeout));
   UPD_TRY(span(fields, "drain_timeout", into.drain_timeout));
   UPD_TRY(signal(fields, "stop_signal", into.stop_signal));
   UPD_TRY(span(fields, "stop_timeout", into.stop_timeout));
   UPD_TRY(signal(fields, "reload_signal", into.reload_signal));
+  UPD_TRY(signal(fields, "role_signal", into.role_signal));
   UPD_TRY(span(fields, "watchdog", into.watchdog));
-  UPD_TRY(word(fields, "on_crash_loop", parse_crash_loop, crash_loop_names(), into.on_crash_loop));
+  UPD_TRY(fields.word("on_crash_loop", parse_crash_loop, crash_loop_names(), into.on_crash_loop));
   return fields.boolean("allow_shared", into.allow_shared);
 }
 
@@ -162,7 +144,7 @@ Status ServiceReader::rlimits(const Fields& fields, Service& into) const {
   if (value == nullptr) return ok();
   UPD_ASSIGN(const Fields limits, Fields::of(*value, fields.place("rlimits"), dialect_.code));
   for (const auto& [name, ignored] : value->items()) {
-    if (!rlimit_resource(name)) return not_one_of(limits.place(name), rlimit_names(), name);
+    if (!rlimit_resource(name)) return limits.not_one_of(limits.place(name), rlimit_names(), name);
     UPD_TRY(rlimit(limits, name, into.rlimits[name]));
   }
   return ok();
@@ -212,6 +194,7 @@ Status ServiceReader::listener(const Fields& fields, Listener& into) const {
   UPD_TRY(fitting_keys(fields, address));
   UPD_TRY(fields.integer("backlog", into.backlog));
   UPD_TRY(fields.boolean("ipv6_only", into.ipv6_only));
+  UPD_TRY(fields.boolean("proxy_protocol", into.proxy_protocol));
   UPD_TRY(octal(fields, "mode", into.mode));
   UPD_TRY(fields.text("user", into.user));
   return fields.text("group", into.group);
@@ -226,10 +209,24 @@ Status ServiceReader::fitting_keys(const Fields& fields, const ListenAddress& ad
         .got(in_quotes(key) + " with " + in_quotes(address.text()));
   };
   if (!address.is_stream()) UPD_TRY(refuse("backlog", "tcp and unix"));
+  if (address.kind != AddressKind::tcp) UPD_TRY(refuse("proxy_protocol", "tcp"));
   if (!address.is_v6()) UPD_TRY(refuse("ipv6_only", "an IPv6 address"));
   if (address.kind == AddressKind::unix_path) return ok();
   for (const std::string_view key : {"mode", "user", "group"}) UPD_TRY(refuse(key, "a unix path"));
   return ok();
+}
+
+Status ServiceReader::workers(const Fields& parent, Service& into) const {
+  const std::span<const Key> keys =
+      dialect_.is_for_people ? std::span<const Key>(kSpecWorkerKeys) : kManifestWorkerKeys;
+  return parent.each(dialect_.workers, kMaxWorkers, [&](const Fields& item) -> Status {
+    UPD_TRY(item.allow(keys));
+    Worker& worker = into.workers.emplace_back();
+    UPD_TRY(item.text("name", worker.name));
+    UPD_TRY(item.texts("command", worker.command));
+    UPD_TRY(signal(item, "stop_signal", worker.stop_signal));
+    return span(item, "stop_timeout", worker.stop_timeout);
+  });
 }
 
 // --- writing ----------------------------------------------------------------------------------
@@ -239,11 +236,19 @@ Json listener_json(const Listener& listener) {
   Json out = {{"name", listener.name}, {"address", listener.address}};
   if (listener.backlog != defaults.backlog) out["backlog"] = listener.backlog;
   if (listener.ipv6_only) out["ipv6_only"] = true;
+  if (listener.proxy_protocol) out["proxy_protocol"] = true;
   if (listener.mode != defaults.mode)
     out["mode"] = mode_text(static_cast<std::uint32_t>(listener.mode));
   if (!listener.user.empty()) out["user"] = listener.user;
   if (!listener.group.empty()) out["group"] = listener.group;
   return out;
+}
+
+Json worker_json(const Worker& worker) {
+  return {{"command", worker.command},
+          {"name", worker.name},
+          {"stop_signal", signal_name(worker.stop_signal)},
+          {"stop_timeout_ms", worker.stop_timeout.count()}};
 }
 
 Json rlimits_json(const Service& service) {
@@ -275,6 +280,10 @@ Status read_service(const Fields& fields, const Dialect& dialect, Service& into)
   return ServiceReader(dialect).service(fields, into);
 }
 
+Status read_workers(const Fields& top, Service& into) {
+  return ServiceReader(kSpecDialect).workers(top, into);
+}
+
 Json service_to_json(const Service& service) {
   const Service defaults;
   Json out = {{"command", service.command},
@@ -293,6 +302,7 @@ Json service_to_json(const Service& service) {
   if (service.on_crash_loop != defaults.on_crash_loop)
     out["on_crash_loop"] = crash_loop_name(service.on_crash_loop);
   if (service.reload_signal != 0) out["reload_signal"] = signal_name(service.reload_signal);
+  if (service.role_signal != 0) out["role_signal"] = signal_name(service.role_signal);
   add("rlimits", rlimits_json(service));
   add("socket_environment", variables_json(service.socket_environment));
   if (service.umask != defaults.umask)
@@ -300,6 +310,7 @@ Json service_to_json(const Service& service) {
   if (service.watchdog.count() != 0) out["watchdog_ms"] = service.watchdog.count();
   for (const Listener& listener : service.listeners)
     out["listeners"].push_back(listener_json(listener));
+  for (const Worker& worker : service.workers) out["workers"].push_back(worker_json(worker));
   return out;
 }
 

@@ -19,6 +19,9 @@ std::span<const Key> service_keys(const Dialect& dialect);
 // said has its default, that of the protocol where it depends on it.
 base::Status read_service(const Fields& fields, const Dialect& dialect, Service& into);
 
+// [[worker]] of updagent.toml, which stands at its top.
+base::Status read_workers(const Fields& top, Service& into);
+
 // The inverse in the manifest's dialect: lists, tables and keys with their fixed default are left
 // out.
 base::Json service_to_json(const Service& service);

@@ -49,6 +49,7 @@ class ServiceRules : Checks {
     UPD_TRY(times());
     UPD_TRY(signals());
     UPD_TRY(listeners());
+    UPD_TRY(workers());
     UPD_TRY(handing_over());
     UPD_TRY(ready());
     return templates();
@@ -76,6 +77,8 @@ class ServiceRules : Checks {
   Status listeners() const;
   Status listener(std::size_t index) const;
   Status apart(std::size_t index) const;
+  Status workers() const;
+  Status worker(const std::string& at, const Worker& worker) const;
   Status socket_file(const std::string& at, const Listener& listener) const;
   Status handing_over() const;
   Status ready() const;
@@ -83,6 +86,8 @@ class ServiceRules : Checks {
   Status command_templates(std::set<std::string>& handed_over) const;
   Status environment_templates() const;
   Status socket_environment(std::set<std::string>& handed_over) const;
+  Status without_sockets(const std::string& at, const std::string& text,
+                         const std::string& expected) const;
   Status template_of(const std::string& at, const std::string& text,
                      std::set<std::string>& handed_over) const;
   Status socket_placeholder(const std::string& at, const TemplatePart& part) const;
@@ -143,9 +148,11 @@ Status ServiceRules::signals() const {
   if (signal_name(service_.stop_signal).empty())
     return wrong(place("stop_signal"), "one of " + base::join(signal_names(), ", "),
                  std::to_string(service_.stop_signal));
-  if (service_.reload_signal != 0 && signal_name(service_.reload_signal).empty())
-    return wrong(place("reload_signal"), "one of " + base::join(signal_names(), ", "),
-                 std::to_string(service_.reload_signal));
+  for (const auto& [key, signal] :
+       {std::pair("reload_signal", service_.reload_signal), {"role_signal", service_.role_signal}})
+    if (signal != 0 && signal_name(signal).empty())
+      return wrong(place(key), "one of " + base::join(signal_names(), ", "),
+                   std::to_string(signal));
   return ok();
 }
 
@@ -174,6 +181,8 @@ Status ServiceRules::listener(std::size_t index) const {
   UPD_TRY(number(at + ".backlog", one.backlog, 1, kMaxBacklog));
   if (one.ipv6_only && !parsed.is_v6())
     return wrong(at + ".ipv6_only", "false, since it is no IPv6 address", "true");
+  if (one.proxy_protocol && parsed.kind != AddressKind::tcp)
+    return wrong(at + ".proxy_protocol", "false, since it is no tcp address", "true");
   return socket_file(at, one);
 }
 
@@ -208,6 +217,35 @@ Status ServiceRules::apart(std::size_t index) const {
                    in_quotes(one.address) + " beside " + in_quotes(other.address));
   }
   return ok();
+}
+
+Status ServiceRules::workers() const {
+  const std::string list =
+      dialect().is_for_people ? std::string(dialect().workers) : place(dialect().workers);
+  const std::vector<Worker>& all = service_.workers;
+  if (all.size() > kMaxWorkers)
+    return wrong(list, "at most " + std::to_string(kMaxWorkers) + " workers",
+                 std::to_string(all.size()));
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const std::string at = place_of(list, i);
+    UPD_TRY(worker(at, all[i]));
+    for (std::size_t j = 0; j < i; ++j)
+      if (all[j].name == all[i].name)
+        return wrong(at + ".name", "a name of its own", in_quotes(all[i].name));
+  }
+  return ok();
+}
+
+Status ServiceRules::worker(const std::string& at, const Worker& worker) const {
+  UPD_TRY(plain_name(at + ".name", worker.name));
+  UPD_TRY(argv(at + ".command", worker.command));
+  for (std::size_t i = 1; i < worker.command.size(); ++i)
+    UPD_TRY(without_sockets(place_of(at + ".command", i), worker.command[i],
+                            "no placeholders of listeners: a worker has no sockets"));
+  if (signal_name(worker.stop_signal).empty())
+    return wrong(at + ".stop_signal", "one of " + base::join(signal_names(), ", "),
+                 std::to_string(worker.stop_signal));
+  return span(at + '.' + span_key("stop_timeout"), worker.stop_timeout, kShortestSpan);
 }
 
 // The strategy and the protocol need something to hand over.
@@ -260,12 +298,18 @@ Status ServiceRules::command_templates(std::set<std::string>& handed_over) const
 
 Status ServiceRules::environment_templates() const {
   for (const auto& [name, value] : environment_) {
-    const std::string at = place_of(place("environment"), name);
-    UPD_ASSIGN(const auto parts, parse_template(value, at, dialect().code));
-    for (const TemplatePart& part : parts)
-      if (part.placeholder && is_of_a_listener(*part.placeholder))
-        return wrong(at, "placeholders of listeners in socket_environment alone", shown(part));
+    UPD_TRY(without_sockets(place_of(place("environment"), name), value,
+                            "placeholders of listeners in socket_environment alone"));
   }
+  return ok();
+}
+
+Status ServiceRules::without_sockets(const std::string& at, const std::string& text,
+                                     const std::string& expected) const {
+  UPD_ASSIGN(const auto parts, parse_template(text, at, dialect().code));
+  for (const TemplatePart& part : parts)
+    if (part.placeholder && is_of_a_listener(*part.placeholder))
+      return wrong(at, expected, shown(part));
   return ok();
 }
 

@@ -7,14 +7,10 @@
 #include <array>
 #include <csignal>
 
+#include "agent/release/word_list.hpp"
+
 namespace updagent::release {
 namespace {
-
-template <class Value>
-struct Word {
-  std::string_view name;
-  Value value;
-};
 
 constexpr std::array<Word<Protocol>, 4> kProtocols = {{{"env", Protocol::env},
                                                        {"inject", Protocol::inject},
@@ -87,28 +83,6 @@ constexpr std::array<std::string_view, 41> kCapabilities = {
 static_assert(kCapabilities[CAP_NET_BIND_SERVICE] == "CAP_NET_BIND_SERVICE");
 static_assert(kCapabilities[CAP_SYS_RESOURCE] == "CAP_SYS_RESOURCE");
 static_assert(kCapabilities[CAP_CHECKPOINT_RESTORE] == "CAP_CHECKPOINT_RESTORE");
-
-template <class Words, class Value>
-std::string_view name_of(const Words& words, Value value) {
-  for (const auto& word : words)
-    if (word.value == value) return word.name;
-  return "";
-}
-
-template <class Value, std::size_t N>
-std::optional<Value> value_of(const std::array<Word<Value>, N>& words, std::string_view name) {
-  for (const auto& word : words)
-    if (word.name == name) return word.value;
-  return std::nullopt;
-}
-
-template <class Words>
-std::vector<std::string> names_of(const Words& words) {
-  std::vector<std::string> names;
-  names.reserve(words.size());
-  for (const auto& word : words) names.emplace_back(word.name);
-  return names;
-}
 
 }  // namespace
 

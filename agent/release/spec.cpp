@@ -19,10 +19,10 @@ using base::Status;
 
 // --- the keys of each table -------------------------------------------------------------------
 
-constexpr Key kTopKeys[] = {{"app"},   {"version"}, {"strategy"},  {"service"}, {"probe"},
-                            {"hooks"}, {"rollout"}, {"retention"}, {"requires"}};
+constexpr Key kTopKeys[] = {{"app"},     {"version"}, {"strategy"},  {"service"},
+                            {"worker"},  {"probe"},   {"hooks"},     {"preflight"},
+                            {"rollout"}, {"gate"},    {"retention"}, {"requires"}};
 constexpr Key kHookKeys[] = {{"command", true}, {"timeout"}};
-constexpr Key kRolloutKeys[] = {{"watch"}};
 constexpr Key kRetentionKeys[] = {{"keep"}};
 constexpr Key kExecKeys[] = {{"name", true}, {"type", true}, {"command", true}, {"initial_delay"},
                              {"interval"},   {"timeout"},    {"failures"},      {"successes"}};
@@ -36,44 +36,21 @@ constexpr Grammar kGrammar = {
     .dialect = kSpecDialect,
     .statuses_may_be_short = true,
     .hook = kHookKeys,
-    .rollout = kRolloutKeys,
     .retention = kRetentionKeys,
     .exec_probe = kExecKeys,
     .http_probe = kHttpKeys,
     .tcp_probe = kTcpKeys,
 };
 
-// Keys of the design that this version lacks, whatever the strategy.
-struct LaterKey {
-  std::string_view table;
-  std::string_view key;
-};
-constexpr LaterKey kLaterKeys[] = {
-    {"", "gate"},
-    {"", "worker"},
-    {"rollout", "affinity"},
-    {"rollout", "standby"},
-    {"rollout", "step_duration"},
-    {"rollout", "steps"},
-    {"service", "role_signal"},
-};
-
 bool has_key(const Json& root, std::string_view table, std::string_view key) {
-  if (table.empty()) return root.contains(key);
   const auto section = root.find(table);
   return section != root.end() && section->is_object() && section->contains(key);
 }
 
-Status refuse_later_keys(const Json& root) {
-  for (const LaterKey& later : kLaterKeys) {
-    if (!has_key(root, later.table, later.key)) continue;
-    const std::string place = place_of(later.table, later.key);
-    return Error(Code::strategy_unsupported,
-                 "this version of updagent can't do " + in_quotes(place))
-        .expected("no such key")
-        .got(in_quotes(later.key));
-  }
-  return ok();
+Error of_a_service(const std::string& place, std::string_view key) {
+  return Error(Code::usage, place + " belongs to the strategies 'handoff' and 'restart'")
+      .expected("no such key with strategy 'files', which starts no process of its own")
+      .got(in_quotes(key));
 }
 
 // Keys that mean something only where updagent runs the service itself.
@@ -81,11 +58,10 @@ Status refuse_service_keys(const Json& root) {
   for (const Key& known : service_keys(kSpecDialect)) {
     const bool is_of_commands = known.name == "user" || known.name == "environment";
     if (is_of_commands || !has_key(root, "service", known.name)) continue;
-    return Error(Code::usage, place_of("service", known.name) +
-                                  " belongs to the strategies 'handoff' and 'restart'")
-        .expected("no such key with strategy 'files', which starts no process of its own")
-        .got(in_quotes(known.name));
+    return of_a_service(place_of("service", known.name), known.name);
   }
+  if (root.contains(kSpecDialect.workers))
+    return of_a_service(std::string(kSpecDialect.workers), kSpecDialect.workers);
   return ok();
 }
 
@@ -114,7 +90,9 @@ Status refuse_single(const Json& parent, std::string_view place, std::string_vie
 }
 
 Status refuse_single_tables(const Json& root) {
-  UPD_TRY(refuse_single(root, "", kSpecDialect.probes));
+  for (const std::string_view list :
+       {kSpecDialect.probes, kSpecDialect.workers, kSpecDialect.gates})
+    UPD_TRY(refuse_single(root, "", list));
   const auto service = root.find("service");
   if (service == root.end() || !service->is_object()) return ok();
   return refuse_single(*service, "service", kSpecDialect.listeners);
@@ -125,11 +103,11 @@ base::Result<Manifest> read_spec(const Json& root) {
   UPD_ASSIGN(const Fields top, Fields::of(root, "", Code::usage));
   UPD_TRY(top.text("strategy", manifest.strategy));
   UPD_TRY(check_strategy(manifest.strategy, kSpecDialect));
-  UPD_TRY(refuse_later_keys(root));
   if (!runs_a_service(manifest.strategy)) UPD_TRY(refuse_service_keys(root));
   UPD_TRY(top.allow(kTopKeys));
   UPD_TRY(require_identity(top));
   UPD_TRY(refuse_single_tables(root));
+  if (manifest.strategy == kStrategyHandoff) manifest.rollout.watch = kDefaultHandoffWatch;
   UPD_TRY(DescriptionReader(kGrammar).read(top, manifest));
   UPD_TRY(check_description(manifest, kSpecDialect));
   return manifest;

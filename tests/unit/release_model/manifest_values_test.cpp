@@ -44,7 +44,8 @@ void refused(const std::string& text, std::string_view line, Code code = Code::m
 
 TEST(ManifestValues, Unknown_keys_are_refused_in_every_object) {
   refused(text_with(R"("hook":{})"),
-          "unknown key (expected one of app, builder, created, hooks, probes, requires, retention, "
+          "unknown key (expected one of app, builder, created, gates, hooks, preflight, probes, "
+          "requires, retention, "
           "rollout, schema, service, source, strategy, version, got 'hook')");
   refused(text_with(R"("hooks":{"pre":{}})"),
           "unknown key in hooks (expected one of post_commit, post_rollback, post_switch, "
@@ -56,7 +57,11 @@ TEST(ManifestValues, Unknown_keys_are_refused_in_every_object) {
   refused(text_with(R"("retention":{"keep":3,"days":1})"),
           "unknown key in retention (expected one of keep, got 'days')");
   refused(text_with(R"("rollout":{"watch_ms":3,"steps":[]})"),
-          "unknown key in rollout (expected one of watch_ms, got 'steps')");
+          "rollout.steps belongs to the strategy 'handoff' (expected no such key with strategy "
+          "'files', which moves all at once, got 'steps')");
+  refused(text_with(R"("rollout":{"watch_ms":3,"step":[]})"),
+          "unknown key in rollout (expected one of affinity, standby, step_patience_ms, steps, "
+          "watch_ms, got 'step')");
   refused(text_with(R"("service":{"command":["x"]})"),
           "unknown key in service (expected one of environment, user, got 'command')");
   refused(text_with(R"("source":{"url":"x"})"),

@@ -135,15 +135,17 @@ TEST(Service, Has_keys_that_must_be_there) {
 TEST(Service, Has_no_keys_that_are_not_known) {
   const auto error =
       parse(edited(handoff_manifest(), [](Json& service) { service["stop_timeout"] = "10s"; }));
-  expect_error(error, Code::manifest_invalid,
-               "manifest: unknown key in service (expected one of allow_shared, capabilities, "
-               "command, drain_timeout_ms, environment, groups, listeners, on_crash_loop, "
-               "protocol, ready, ready_timeout_ms, reload_signal, rlimits, socket_environment, "
-               "stop_signal, stop_timeout_ms, umask, user, watchdog_ms, got 'stop_timeout')");
+  expect_error(
+      error, Code::manifest_invalid,
+      "manifest: unknown key in service (expected one of allow_shared, capabilities, "
+      "command, drain_timeout_ms, environment, groups, listeners, on_crash_loop, "
+      "protocol, ready, ready_timeout_ms, reload_signal, rlimits, role_signal, "
+      "socket_environment, "
+      "stop_signal, stop_timeout_ms, umask, user, watchdog_ms, workers, got 'stop_timeout')");
   EXPECT_EQ(error.error().hint(), "did you mean 'stop_timeout_ms'?");
-  refused_listener("proxy_protocol", true,
+  refused_listener("proxy", true,
                    "unknown key in service.listeners[0] (expected one of address, backlog, group, "
-                   "ipv6_only, mode, name, user, got 'proxy_protocol')");
+                   "ipv6_only, mode, name, proxy_protocol, user, got 'proxy')");
 }
 
 TEST(Service, Has_values_of_the_right_type) {

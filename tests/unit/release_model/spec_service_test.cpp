@@ -123,9 +123,9 @@ TEST(SpecService, Places_are_those_of_the_file) {
           "service.watchdog has the wrong type (expected a string, got an integer)");
   refused("handoff", kCommand + kListener + kListener,
           "service.listener[1].name is not valid (expected a name of its own, got 'http')");
-  refused("handoff", kCommand + kListener + "proxy_protocol = true",
+  refused("handoff", kCommand + kListener + "proxy_protocl = true",
           "unknown key in service.listener[0] (expected one of address, backlog, group, ipv6_only, "
-          "mode, name, user, got 'proxy_protocol')");
+          "mode, name, proxy_protocol, user, got 'proxy_protocl')");
   refused("handoff", kCommand + "ready = \"probe\"\n" + kListener,
           "service.ready is not valid (expected a probe in 'probe', to be ready by, got none)");
   refused("handoff", kCommand + "rlimits = { stack = \"many\" }\n" + kListener,

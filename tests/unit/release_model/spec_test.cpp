@@ -178,7 +178,7 @@ TEST(Spec, Keys_of_strategies_that_run_the_service_say_so) {
   for (const std::string key :
        {"command", "protocol", "ready", "ready_timeout", "drain_timeout", "stop_signal",
         "stop_timeout", "reload_signal", "listener", "groups", "capabilities", "rlimits", "umask",
-        "socket_environment", "watchdog", "on_crash_loop", "allow_shared"})
+        "socket_environment", "watchdog", "on_crash_loop", "allow_shared", "role_signal"})
     refused("[service]\n" + key + " = \"x\"",
             "service." + key +
                 " belongs to the strategies 'handoff' and 'restart' (expected no such key with "
@@ -186,23 +186,10 @@ TEST(Spec, Keys_of_strategies_that_run_the_service_say_so) {
                 key + "')");
 }
 
-TEST(Spec, What_this_version_can_not_do_is_named_with_every_strategy) {
-  const std::vector<std::pair<std::string, std::string>> later = {
-      {"gate", "[[gate]]\nname = \"x\""},
-      {"worker", "[[worker]]\nname = \"x\""},
-      {"rollout.steps", "[rollout]\nsteps = [1, 100]"},
-      {"rollout.step_duration", "[rollout]\nstep_duration = \"30s\""},
-      {"rollout.standby", "[rollout]\nstandby = \"warm\""},
-      {"rollout.affinity", "[rollout]\naffinity = \"client\""},
-      {"service.role_signal", "[service]\nrole_signal = \"SIGUSR1\""},
-  };
-  for (const auto& [place, text] : later)
-    for (const std::string strategy : {"files", "handoff", "restart"})
-      refused("strategy = \"" + strategy + "\"\n" + text,
-              "this version of updagent can't do '" + place + "' (expected no such key, got '" +
-                  place.substr(place.find('.') == std::string::npos ? 0 : place.find('.') + 1) +
-                  "')",
-              Code::strategy_unsupported);
+TEST(Spec, Workers_belong_to_strategies_that_run_the_service) {
+  refused("[[worker]]\nname = \"x\"",
+          "worker belongs to the strategies 'handoff' and 'restart' (expected no such key with "
+          "strategy 'files', which starts no process of its own, got 'worker')");
 }
 
 TEST(Spec, The_rules_are_those_of_the_manifest_with_the_files_own_names) {
