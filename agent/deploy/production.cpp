@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "agent/base/text.hpp"
+#include "agent/release/gate_condition.hpp"
 
 namespace updagent::deploy {
 
@@ -87,8 +88,11 @@ std::string missing_when_shared(const release::Manifest& manifest) {
   if (!manifest.rollout.steps.empty())
     missing.push_back("steps (" + std::to_string(manifest.rollout.steps.size()) + ")");
   std::vector<std::string> relative;
-  for (const release::Gate& gate : manifest.gates)
-    if (gate.condition.ends_with("active")) relative.push_back("'" + gate.name + "'");
+  for (const release::Gate& gate : manifest.gates) {
+    const auto condition =
+        release::parse_condition(gate.condition, gate.type, gate.name, Code::internal);
+    if (condition && condition->relative) relative.push_back("'" + gate.name + "'");
+  }
   if (!relative.empty())
     missing.push_back("comparison with the active release (gate " + base::join(relative, ", ") +
                       ")");

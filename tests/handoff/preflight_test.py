@@ -18,16 +18,17 @@ BARE = ("bpf", "sys_admin", "net_admin", "perfmon")
 
 
 class Preflight(Case):
-    def release(self, version, *options, smoke="", warmup="", more="", user="", **others):
+    def release(self, version, *options, smoke="", warmup="", more="", service="", **others):
         """`smoke`: a shell script that is the only smoke command."""
-        tables = f'{user}\n' if user else ""
         preflight = "[preflight]\n" if smoke or warmup else ""
         if warmup:
             preflight += f"warmup = {warmup}\n"
         if smoke:
             words = json.dumps(["/bin/sh", "-ec", smoke])
             preflight += f'smoke = [{{ command = {words}, timeout = "60s" }}]\n'
-        self.spec_more = tables
+        self.spec_more = f"{service}\n"
+        if "[rollout]" not in more:
+            more += '[rollout]\nwatch = "0s"\n'
         return super().release(version, *options, more=preflight + more, **others)
 
     def data(self, name):
@@ -164,11 +165,11 @@ class BeforeTheFirstUser(Preflight):
 
     @unittest.skipUnless(ROOT, "another user's commands are root's to start")
     def test_smoke_commands_run_as_the_services_user(self):
-        self.node_.configure('[allow]\nusers = ["nobody"]\n', app="demo")
-        process = self.hold(self.release("1.0.0", smoke=self.HELD, user='user = "nobody"'))
+        self.node_.configure('[allow]\nusers = ["daemon"]\n', app="demo")
+        process = self.hold(self.release("1.0.0", smoke=self.HELD, service='user = "daemon"'))
         self.data("go").touch()
         self.ended(process, 0)
-        self.assertEqual(self.data("user").read_text(), "nobody\n")
+        self.assertEqual(self.data("user").read_text(), "daemon\n")
 
 
 class ProbeConnect(Preflight):
@@ -226,7 +227,8 @@ class ProxyProtocol(harness.Case):
         self.assertIn(address, spec)
         spec = spec.replace(address, address + f"proxy_protocol = {'true' if header else 'false'}\n")
         smoke = json.dumps(["/bin/sh", "-c", f"curl -sS http://$UPDAGENT_PROBE_ADDRESS/ | grep -q {version}"])
-        spec += f'\n[preflight]\nwarmup = {{ paths = ["/"], count = 10 }}\nsmoke = [{{ command = {smoke} }}]\n'
+        spec += (f'\n[rollout]\nwatch = "0s"\n[preflight]\nwarmup = {{ paths = ["/"], count = 10 }}\n'
+                 f"smoke = [{{ command = {smoke} }}]\n")
         listen = f"listen 127.0.0.1:{self.port}"
         self.assertIn(listen, files["nginx.conf"])
         files["nginx.conf"] = files["nginx.conf"].replace(listen, listen + " proxy_protocol")
@@ -260,17 +262,17 @@ class Shared(Preflight):
 
     def test_what_is_impossible_is_said_before_the_start(self):
         wishes = {"smoke": "exit 1", "warmup": '{ paths = ["/"] }',
-                  "more": '[rollout]\nsteps = [1, 100]\n'
+                  "more": '[rollout]\nwatch = "0s"\nsteps = [1, 100]\n'
                           '[[gate]]\nname = "slower"\ntype = "scrape"\n'
                           f'url = "http://127.0.0.1:{self.port}/metrics"\ncondition = "p99 <= 3.0 x active"\n'}
         self.assert_exit(self.bare("apply", self.release("1.0.0", **wishes)), 3)
-        wishes["user"] = "allow_shared = true"
+        wishes["service"] = "allow_shared = true"
         # it crashes at its start, and yet it was said
         crashing = self.assert_exit(self.bare("apply", self.release("1.1.0", "--crash-at-start", "3", **wishes)), 1)
         self.assertIn("so there is no preflight, no warm-up, no smoke command, no steps (2), "
                       "no comparison with the active release (gate 'slower'), no warm standby", crashing.err)
         # a smoke command that would fail is not run
-        self.assert_exit(self.bare("apply", self.release("1.2.0", smoke="exit 1", user="allow_shared = true")), 0)
+        self.assert_exit(self.bare("apply", self.release("1.2.0", smoke="exit 1", service="allow_shared = true")), 0)
         refused = self.connect("demo", "1.2.0")
         self.assertEqual(refused.returncode, 3)
         self.assertIn(b"share their sockets", refused.stderr)
@@ -281,6 +283,7 @@ class WholeListeners(Preflight):
         unix = self.workshop.path / "whole.sock"
         spec = f"""strategy = "handoff"
 [rollout]
+watch = "0s"
 steps = [{{ percent = 10, duration = "1s" }}, {{ percent = 100, duration = "1s" }}]
 [service]
 command = ["bin/demo-service", "--version", "1.0.0"]

@@ -71,9 +71,11 @@ TEST(ProductionTest, WhatASharedHandoffLacksIsWhatTheReleaseAsksFor) {
   manifest.rollout.steps.resize(3);
   release::Gate absolute;
   absolute.name = "errors";
+  absolute.type = release::GateType::scrape;
   absolute.condition = "error_ratio <= 0.05";
   release::Gate relative;
   relative.name = "slower";
+  relative.type = release::GateType::scrape;
   relative.condition = "p99 <= 3.0 x active";
   manifest.gates = {absolute, relative};
   EXPECT_EQ(missing_when_shared(manifest),
