@@ -171,6 +171,18 @@ const std::vector<Verb>& table() {
         Exit::not_fetched},
        true,
        &setup_adopt},
+      {"probe-connect",
+       "Services",
+       "a connection to one version of a service, on stdin and stdout",
+       "Goes through the production address and reaches the newest generation of VERSION that "
+       "lives, "
+       "whoever users are with: a candidate before its first user, the old one beside it. An end "
+       "of "
+       "stdin is handed on; it ends when both ways have ended.\n"
+       "  printf 'GET / HTTP/1.0\\r\\n\\r\\n' | updagent probe-connect shop 1.5.0",
+       {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::not_found},
+       false,
+       &setup_probe_connect},
       {"supervise",
        "Services",
        "become the supervisor of an app (what units run)",

@@ -46,6 +46,7 @@ Run setup_start(CLI::App& command);
 Run setup_stop(CLI::App& command);
 Run setup_restart(CLI::App& command);
 Run setup_adopt(CLI::App& command);
+Run setup_probe_connect(CLI::App& command);
 Run setup_log(CLI::App& command);
 Run setup_doctor(CLI::App& command);
 Run setup_version(CLI::App& command);

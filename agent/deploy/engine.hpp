@@ -2,10 +2,15 @@
 // deploy/.
 #pragma once
 
+#include "agent/base/child_process.hpp"
 #include "agent/deploy/plan.hpp"
+#include "agent/deploy/probe_doors.hpp"
 #include "agent/health/probes.hpp"
 
 namespace updagent::deploy {
+
+// What smoke commands are called in the log and in UPDAGENT_HOOK.
+inline constexpr std::string_view kSmoke = "smoke";
 
 class Engine {
  public:
@@ -54,11 +59,22 @@ class Engine {
 
   base::Status prove(const release::Manifest& manifest, const std::string& user,
                      base::Milliseconds watch_time, base::Interrupt* interrupt, bool steered);
-  base::Result<health::ProbeContext> probe_context(const release::Manifest& manifest,
-                                                   const std::string& user,
-                                                   base::Interrupt* interrupt);
   base::Status open_rollout();
   base::Status tell_of_rollout(base::Status done);
+
+  // steps_preflight.cpp
+  base::Status preflight();
+  // For everything that asks the service: `steered` to the candidate, else as its users.
+  base::Result<health::ProbeContext> probe_context(const release::Manifest& manifest,
+                                                   const std::string& user,
+                                                   base::Interrupt* interrupt, bool steered);
+  // Of a context that is steered to `generation`: commands get doors to it, which the context
+  // serves. The doors must outlive it.
+  base::Status open_doors(std::uint64_t generation, health::ProbeContext& context,
+                          std::optional<ProbeDoors>& doors);
+  base::Status warm_up(const health::ProbeContext& context);
+  base::Status run_smoke(health::ProbeContext context);
+  void say_what_is_missing();
 
   // steps_service.cpp
   Strategy strategy() const;
@@ -69,7 +85,6 @@ class Engine {
   base::Status start();
   base::Status prove_candidate(const release::Manifest& manifest, const std::string& user,
                                base::Interrupt* interrupt);
-  base::Status preflight();
   base::Status shift();
   void commit_service();
   void roll_back_service(const std::string& target);
@@ -109,6 +124,10 @@ class Engine {
   base::Status run_hook(std::string_view name, const std::optional<release::Command>& command,
                         const release::Manifest& manifest, const std::string& user,
                         base::Interrupt* interrupt);
+  using RunCommand = std::function<base::Result<base::ChildResult>(const base::ChildSpec&)>;
+  base::Status run_logged(std::string_view hook, const base::ChildSpec& spec,
+                          const release::Manifest& manifest, const std::string& user,
+                          const RunCommand& run);
   base::Result<std::string> user_of(const release::Manifest& manifest) const;
   base::Result<RuntimePlace> place_for(const release::Manifest& manifest, const std::string& user);
   CommandContext command_context(std::string_view hook) const;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "agent/deploy/deployment.hpp"
+#include "agent/deploy/probe_doors.hpp"
 #include "agent/deploy/rollout.hpp"
 #include "agent/deploy/service_driver.hpp"
 #include "agent/deploy/supervise.hpp"
@@ -41,7 +42,8 @@ struct Plan {
   // start (restart: shift), or a recovery that finds a supervisor
   std::optional<ServiceDriver> service;
 
-  // shift (files, restart: watch); ends before `service`
+  // shift (files, restart: watch); both end before `service`
+  std::optional<ProbeDoors> doors;
   std::unique_ptr<Rollout> rollout;
 
   // verify

@@ -1,6 +1,5 @@
 #include "agent/deploy/service_driver.hpp"
 
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -9,6 +8,7 @@
 #include <cerrno>
 #include <iterator>
 
+#include "agent/deploy/probe_source.hpp"
 #include "agent/listen/diag.hpp"
 #include "agent/service/wire.hpp"
 
@@ -40,37 +40,6 @@ ServiceStatus status_from(const Json& json) {
   status.version = json.value("version", std::string());
   status.life = json.value("life", std::string());
   return status;
-}
-
-Result<listen::Address> address_of(int fd, int (*question)(int, sockaddr*, socklen_t*)) {
-  sockaddr_storage storage{};
-  socklen_t length = sizeof storage;
-  if (question(fd, reinterpret_cast<sockaddr*>(&storage), &length) != 0)
-    return base::system_error(errno, "cannot ask a socket for its address");
-  return listen::from_sockaddr(storage, length, true);
-}
-
-// Any port of the address that the connection will leave from.
-Status bind_source(int fd, const sockaddr* to) {
-  sockaddr_storage from{};
-  socklen_t length = 0;
-  if (to->sa_family == AF_INET) {
-    auto& v4 = reinterpret_cast<sockaddr_in&>(from);
-    v4.sin_family = AF_INET;
-    v4.sin_addr = reinterpret_cast<const sockaddr_in*>(to)->sin_addr;
-    length = sizeof v4;
-  } else {
-    auto& v6 = reinterpret_cast<sockaddr_in6&>(from);
-    v6.sin6_family = AF_INET6;
-    v6.sin6_addr = reinterpret_cast<const sockaddr_in6*>(to)->sin6_addr;
-    v6.sin6_scope_id = reinterpret_cast<const sockaddr_in6*>(to)->sin6_scope_id;
-    length = sizeof v6;
-  }
-  // an address of this node can be the source of a connection to itself
-  if (::bind(fd, reinterpret_cast<const sockaddr*>(&from), length) == 0) return base::ok();
-  return base::system_error(errno,
-                            "a probe through the production port needs an address of this "
-                            "node");
 }
 
 }  // namespace
@@ -334,6 +303,13 @@ health::Steer ServiceDriver::steer(std::uint64_t generation) {
     return std::function<void()>(
         [this, entry] { static_cast<void>(ask("probe_end", {{"entry", entry}})); });
   };
+}
+
+Result<std::vector<ListensAt>> ServiceDriver::listens_at(std::uint64_t generation) {
+  UPD_ASSIGN(const Json status, ask("status"));
+  for (const Json& one : status.value("generations", Json::array()))
+    if (one.value("number", std::uint64_t{0}) == generation) return listens_at_from(one);
+  return Error(Code::not_found, "generation " + std::to_string(generation) + " is gone");
 }
 
 bool was_accepted(int fd) {

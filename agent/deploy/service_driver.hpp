@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/deploy/production.hpp"
 #include "agent/health/probes.hpp"
 #include "agent/release/resolved_service.hpp"
 #include "agent/service/client.hpp"
@@ -81,6 +82,9 @@ class ServiceDriver {
   // After a way back: until the generation that users are with serves, which the supervisor may
   // have to start again. Code::timed_out, or its words when it does not come up.
   base::Status wait_active(base::Milliseconds patience);
+  // Where that generation can be asked: its listeners' production addresses, and its own unix
+  // paths.
+  base::Result<std::vector<ListensAt>> listens_at(std::uint64_t generation);
   // For everything that takes long: renews the lease when it is time, and says what the supervisor
   // has said: Code::probe_failed when the candidate failed, or the lease was lost.
   base::Status tick();

@@ -13,6 +13,15 @@ namespace updagent::deploy {
 using base::Code;
 using base::Error;
 
+namespace {
+
+std::string name_in_messages(std::string_view hook, const base::ChildSpec& spec) {
+  if (hook != kSmoke) return "hook " + std::string(hook);
+  return "smoke command " + base::printable(spec.argv.front());
+}
+
+}  // namespace
+
 base::Status Engine::reload_settings(const std::string& app) {
   UPD_ASSIGN(plan_.settings, config::load(context_.layout, context_.config_file, app));
   return base::ok();
@@ -54,32 +63,39 @@ base::Status Engine::run_hook(std::string_view name, const std::optional<release
   spec.working_directory = place.release_directory;
   spec.identity = place.identity;
   spec.time_limit = std::min(command->timeout, plan_.settings.app.max_hook_timeout);
+  return run_logged(name, spec, manifest, user, [interrupt](const base::ChildSpec& what) {
+    return base::run_child(what, interrupt);
+  });
+}
+
+base::Status Engine::run_logged(std::string_view hook, const base::ChildSpec& spec,
+                                const release::Manifest& manifest, const std::string& user,
+                                const RunCommand& run) {
+  const std::string called = name_in_messages(hook, spec);
   recorder_.event("hook.started", "started",
-                  {{"hook", name}, {"command", command->argv}, {"user", user}});
+                  {{"hook", hook}, {"command", spec.argv}, {"user", user}});
   UPD_TRY(recorder_.flush());
-  base::failpoint::hit("deploy.before_hook." + std::string(name));
-  const auto ran = base::run_child(spec, interrupt);
-  base::failpoint::hit("deploy.after_hook." + std::string(name));
+  base::failpoint::hit("deploy.before_hook." + std::string(hook));
+  const auto ran = run(spec);
+  base::failpoint::hit("deploy.after_hook." + std::string(hook));
   if (!ran) {
-    recorder_.event("hook.finished", "failure", {{"hook", name}, {"problem", ran.error().line()}});
+    recorder_.event("hook.finished", "failure", {{"hook", hook}, {"problem", ran.error().line()}});
     return Error(Code::hook_failed, ran.error().message())
         .hint(ran.error().hint())
-        .with_context("hook " + std::string(name));
+        .with_context(called);
   }
   recorder_.event("hook.finished", ran->success() ? "success" : "failure",
-                  {{"hook", name},
+                  {{"hook", hook},
                    {"result", ran->describe(spec.time_limit)},
                    {"output", ran->output},
                    {"output_truncated", ran->output_truncated}},
                   ran->duration_us);
   if (ran->success()) return base::ok();
-  if (ran->interrupted)
-    return Error(Code::interrupted, "stopped during the hook " + std::string(name));
+  if (ran->interrupted) return Error(Code::interrupted, "stopped during the " + called);
   std::string last_line = ran->output;
   while (!last_line.empty() && last_line.back() == '\n') last_line.pop_back();
   last_line = last_line.substr(last_line.find_last_of('\n') + 1);
-  return Error(Code::hook_failed,
-               "the hook " + std::string(name) + " of " + manifest.version.text() + " failed")
+  return Error(Code::hook_failed, "the " + called + " of " + manifest.version.text() + " failed")
       .expected("exit status 0")
       .got(ran->describe(spec.time_limit) + (last_line.empty() ? "" : ", saying: " + last_line))
       .hint("updagent log show " + recorder_.row().trace_id + " has its output");

@@ -73,6 +73,7 @@ base::Status Engine::start_candidate(base::Interrupt* interrupt) {
   if (strategy() == Strategy::handoff && plan_.service->mechanism() != "steered" &&
       !plan_.run->service.allow_shared)
     return not_steered(plan_.service->why_shared());
+  say_what_is_missing();
   RoomWish room;
   room.end_oldest = plan_.request.end_oldest;
   room.interrupt = interrupt;
@@ -89,8 +90,6 @@ base::Status Engine::start_candidate(base::Interrupt* interrupt) {
   add_stage_detail("generation", plan_.service->candidate().number);
   add_stage_detail("mechanism", plan_.service->mechanism());
   stage_summary_ = "generation " + std::to_string(plan_.service->candidate().number) + " is ready";
-  if (plan_.service->mechanism() != "steered")
-    observer().warning("connections are shared and not steered: " + plan_.service->why_shared());
   return base::ok();
 }
 
@@ -102,18 +101,6 @@ base::Status Engine::start() {
 base::Status Engine::prove_candidate(const release::Manifest& manifest, const std::string& user,
                                      base::Interrupt* interrupt) {
   return prove(manifest, user, base::Milliseconds(0), interrupt, true);
-}
-
-base::Status Engine::preflight() {
-  if (plan_.service->mechanism() != "steered") {
-    stage_summary_ = "not possible: connections are shared";
-    return base::ok();
-  }
-  stage_summary_ = "no probes";
-  if (!plan_.manifest->probes.empty())
-    UPD_TRY(prove_candidate(*plan_.manifest, *plan_.user, context_.interrupt));
-  // the last moment at which nothing has changed
-  return plan_.service->confirm();
 }
 
 base::Status Engine::shift() {
@@ -147,6 +134,7 @@ void Engine::commit_service() {
 void Engine::roll_back_service(const std::string& target) {
   if (!plan_.service) return;
   plan_.rollout.reset();
+  plan_.doors.reset();
   const base::Status done = plan_.service->roll_back(plan_.reason, service_of(target));
   if (done) return;
   observer().warning("the supervisor: " + done.error().line() +
@@ -177,6 +165,7 @@ base::Status Engine::wait_for_the_old_one(const release::Manifest& manifest) {
 
 void Engine::end_service() {
   plan_.rollout.reset();
+  plan_.doors.reset();
   if (!plan_.service) return;
   const base::Status ended = plan_.service->end();
   if (!ended) observer().warning("the supervisor: " + ended.error().line());

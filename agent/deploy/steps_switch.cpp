@@ -13,8 +13,12 @@ using base::Error;
 
 namespace {
 
-// However short the node wants a watch to be, a service gets this long to come up.
-constexpr base::Milliseconds kLeastProveLimit{600'000};
+// Of those that are asked about the candidate again and again.
+bool has_commands(const release::Manifest& manifest) {
+  const auto is_command = [](const auto& one) { return one.type == decltype(one.type)::exec; };
+  return std::any_of(manifest.probes.begin(), manifest.probes.end(), is_command) ||
+         std::any_of(manifest.gates.begin(), manifest.gates.end(), is_command);
+}
 
 }  // namespace
 
@@ -72,7 +76,11 @@ base::Status Engine::open_rollout() {
   parts.recorder = &recorder_;
   parts.observer = context_.observer;
   parts.interrupt = context_.interrupt;
-  UPD_ASSIGN(parts.context, probe_context(*plan_.manifest, *plan_.user, context_.interrupt));
+  const bool steered = plan_.service && plan_.service->mechanism() == "steered";
+  UPD_ASSIGN(parts.context,
+             probe_context(*plan_.manifest, *plan_.user, context_.interrupt, steered));
+  if (steered && has_commands(*plan_.manifest))
+    UPD_TRY(open_doors(plan_.service->candidate().number, parts.context, plan_.doors));
   plan_.rollout = std::make_unique<Rollout>(std::move(parts));
   return plan_.rollout->open();
 }
@@ -81,22 +89,6 @@ base::Status Engine::tell_of_rollout(base::Status done) {
   for (const auto& [name, value] : plan_.rollout->detail().items()) add_stage_detail(name, value);
   stage_summary_ = plan_.rollout->summary();
   return done;
-}
-
-base::Result<health::ProbeContext> Engine::probe_context(const release::Manifest& manifest,
-                                                         const std::string& user,
-                                                         base::Interrupt* interrupt) {
-  UPD_ASSIGN(const RuntimePlace place, place_for(manifest, user));
-  health::ProbeContext context;
-  context.working_directory = place.release_directory;
-  UPD_ASSIGN(context.environment,
-             command_environment(command_context("probe"), place, manifest, plan_.settings.app));
-  context.identity = place.identity;
-  context.ca_file = plan_.settings.fetch.ca_file;
-  context.interrupt = interrupt;
-  context.prove_limit = std::max(plan_.settings.app.max_watch, kLeastProveLimit);
-  if (plan_.service) context.accepted = was_accepted;
-  return context;
 }
 
 base::Status Engine::prove_and_watch(const release::Manifest& manifest, const std::string& user,
@@ -111,16 +103,17 @@ base::Status Engine::prove(const release::Manifest& manifest, const std::string&
     stage_summary_ = "no probes";
     return base::ok();
   }
-  UPD_ASSIGN(health::ProbeContext context, probe_context(manifest, user, interrupt));
+  UPD_ASSIGN(health::ProbeContext context, probe_context(manifest, user, interrupt, steered));
   std::optional<Error> told;  // by the supervisor, or an operator through it
-  if (plan_.service) {
+  if (plan_.service)
     context.on_tick = [this, &told] {
       base::Status alive = plan_.service->tick();
       if (!alive) told = alive.error();
       return alive;
     };
-    if (steered) context.steer = plan_.service->steer();
-  }
+  std::optional<ProbeDoors> doors;
+  if (steered && has_commands(manifest))
+    UPD_TRY(open_doors(plan_.service->candidate().number, context, doors));
   ProbeLog log(recorder_, manifest.probes);
   const auto on_result = [&log](const health::ProbeResult& result) { log.hear(result); };
   UPD_ASSIGN(health::Verdict verdict, health::prove(manifest.probes, context, on_result));

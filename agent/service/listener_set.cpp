@@ -259,6 +259,22 @@ Status ListenerSet::check_own_sockets(const Generation& generation,
       .got(listen::describe(beside));
 }
 
+base::Json ListenerSet::described(const Generation& generation) const {
+  base::Json all = base::Json::array();
+  const std::vector<listen::Address> where = addresses(generation);
+  const auto& sockets = generation.plan().sockets;
+  if (where.size() != sockets.size()) return all;
+  for (std::size_t i = 0; i < where.size(); ++i) {
+    bool proxy_protocol = false;
+    for (const release::Listener& listener : generation.plan().run.service.listeners)
+      if (listener.name == sockets[i].listener) proxy_protocol = listener.proxy_protocol;
+    all.push_back({{"name", sockets[i].listener},
+                   {"address", where[i].text()},
+                   {"proxy_protocol", proxy_protocol}});
+  }
+  return all;
+}
+
 std::vector<listen::Address> ListenerSet::addresses(const Generation& generation) const {
   std::vector<listen::Address> all;
   for (std::size_t i = 0; i < generation.plan().sockets.size(); ++i) {

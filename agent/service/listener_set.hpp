@@ -62,6 +62,8 @@ class ListenerSet {
 
   // The addresses, for connections_of().
   std::vector<listen::Address> addresses(const Generation& generation) const;
+  // The same by name, for whoever wants to ask this generation: name, address, proxy_protocol.
+  base::Json described(const Generation& generation) const;
   // What new connections chose, by slot, over all listeners.
   listen::SlotCounters counters() const;
 

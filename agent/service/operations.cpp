@@ -301,7 +301,8 @@ Result<Answer> Supervisor::op_status(const Request& request) {
                            {"since_us", generation->since_us()},
                            {"status", generation->status_text()},
                            {"starts", generation->starts()},
-                           {"waiting", listeners_->waiting(*generation)}});
+                           {"waiting", listeners_->waiting(*generation)},
+                           {"listeners", listeners_->described(*generation)}});
   }
   Json deployment = nullptr;
   if (deployment_)

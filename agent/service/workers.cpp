@@ -297,7 +297,7 @@ Status WorkerSet::take_over(const Json& state,
     releases.push_back(std::make_shared<const release::ResolvedService>(std::move(run)));
   }
   const auto release_of = [&](const Json& index) {
-    const std::size_t i = index.is_number_unsigned() ? index.get<std::size_t>() : releases.size();
+    const std::size_t i = index.is_number_integer() ? index.get<std::size_t>() : releases.size();
     return i < releases.size() ? releases[i] : Release();
   };
   wanted_ = release_of(state.value("wanted", Json(nullptr)));

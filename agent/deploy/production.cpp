@@ -1,0 +1,119 @@
+#include "agent/deploy/production.hpp"
+
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "agent/base/text.hpp"
+#include "agent/release/gate_condition.hpp"
+
+namespace updagent::deploy {
+
+using base::Code;
+using base::Error;
+using listen::Address;
+using listen::Transport;
+
+base::Result<std::vector<ListensAt>> listens_at_from(const base::Json& generation) {
+  std::vector<ListensAt> all;
+  for (const base::Json& one : generation.value("listeners", base::Json::array())) {
+    ListensAt listener;
+    listener.name = one.value("name", std::string());
+    UPD_ASSIGN(listener.address, listen::parse_address(one.value("address", std::string()),
+                                                       "the supervisor's status", Code::io_error));
+    listener.proxy_protocol = one.value("proxy_protocol", false);
+    all.push_back(std::move(listener));
+  }
+  return all;
+}
+
+bool can_be_asked(const Address& address) {
+  return address.transport == Transport::tcp || address.transport == Transport::unix_path;
+}
+
+Address reachable_address(Address address) {
+  if (!address.is_inet() || !address.is_wildcard()) return address;
+  address.ip.fill(0);
+  if (address.family == AF_INET) {
+    address.ip[0] = 127;
+    address.ip[3] = 1;
+  } else {
+    address.ip[15] = 1;
+  }
+  return address;
+}
+
+std::function<bool(const sockaddr*)> proxy_header_rule(
+    const std::vector<release::Listener>& listeners) {
+  std::vector<Address> wanting;
+  for (const release::Listener& listener : listeners) {
+    if (!listener.proxy_protocol) continue;
+    auto address = listen::parse_address(listener.address, listener.name, Code::internal);
+    if (!address) continue;
+    address->v6only = listener.ipv6_only || address->family != AF_INET6;
+    wanting.push_back(*address);
+  }
+  if (wanting.empty()) return nullptr;
+  return [wanting](const sockaddr* to) {
+    if (to->sa_family != AF_INET && to->sa_family != AF_INET6) return false;
+    const socklen_t length = to->sa_family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+    sockaddr_storage storage{};
+    std::memcpy(&storage, to, length);
+    const auto asked = listen::from_sockaddr(storage, length, true);
+    return asked && std::any_of(wanting.begin(), wanting.end(), [&](const Address& listener) {
+             return listen::contains(listener, *asked);
+           });
+  };
+}
+
+std::string probe_address_variable(std::string_view listener) {
+  std::string name = "UPDAGENT_PROBE_ADDRESS_";
+  for (const char c : listener) {
+    if (c >= 'a' && c <= 'z')
+      name += static_cast<char>(c - 'a' + 'A');
+    else
+      name += (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ? c : '_';
+  }
+  return name;
+}
+
+std::string missing_when_shared(const release::Manifest& manifest) {
+  std::vector<std::string> missing = {"preflight"};
+  if (manifest.preflight.warmup) missing.emplace_back("warm-up");
+  const std::size_t smoke = manifest.preflight.smoke.size();
+  if (smoke > 0)
+    missing.push_back(smoke == 1 ? "smoke command"
+                                 : "smoke commands (" + std::to_string(smoke) + ")");
+  if (!manifest.rollout.steps.empty())
+    missing.push_back("steps (" + std::to_string(manifest.rollout.steps.size()) + ")");
+  std::vector<std::string> relative;
+  for (const release::Gate& gate : manifest.gates) {
+    const auto condition =
+        release::parse_condition(gate.condition, gate.type, gate.name, Code::internal);
+    if (condition && condition->relative) relative.push_back("'" + gate.name + "'");
+  }
+  if (!relative.empty())
+    missing.push_back("comparison with the active release (gate " + base::join(relative, ", ") +
+                      ")");
+  if (manifest.rollout.standby == release::Standby::warm) missing.emplace_back("warm standby");
+  for (std::string& one : missing) one.insert(0, "no ");
+  return base::join(missing, ", ");
+}
+
+std::string steps_without_shares(const release::Manifest& manifest,
+                                 const std::vector<release::Listener>& listeners) {
+  const auto& steps = manifest.rollout.steps;
+  const bool has_shares =
+      std::any_of(steps.begin(), steps.end(), [](const auto& step) { return step.percent < 100; });
+  if (!has_shares || listeners.empty()) return "";
+  std::vector<std::string> whole;
+  for (const release::Listener& listener : listeners) {
+    if (listener.address.starts_with("tcp:")) return "";
+    whole.push_back(listener.address);
+  }
+  return "the steps share nothing: " + base::join(whole, ", ") +
+         (whole.size() == 1 ? " goes" : " go") + " to the candidate as a whole, at 100 % only";
+}
+
+}  // namespace updagent::deploy

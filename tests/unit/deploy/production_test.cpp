@@ -1,0 +1,103 @@
+#include "agent/deploy/production.hpp"
+
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+
+namespace updagent::deploy {
+namespace {
+
+release::Listener listener(const std::string& address, bool proxy_protocol = false) {
+  release::Listener made;
+  made.name = "http";
+  made.address = address;
+  made.proxy_protocol = proxy_protocol;
+  return made;
+}
+
+listen::SocketAddress socket_address(const std::string& text) {
+  return listen::to_sockaddr(*listen::parse_address(text, "test", base::Code::usage));
+}
+
+bool wants(const std::vector<release::Listener>& listeners, const std::string& address) {
+  const auto rule = proxy_header_rule(listeners);
+  return rule && rule(socket_address(address).get());
+}
+
+TEST(ProductionTest, TheProxyHeaderGoesToListenersThatWantIt) {
+  const std::vector<release::Listener> listeners = {listener("tcp:127.0.0.1:80", true),
+                                                    listener("tcp:127.0.0.1:81")};
+  EXPECT_TRUE(wants(listeners, "tcp:127.0.0.1:80"));
+  EXPECT_FALSE(wants(listeners, "tcp:127.0.0.1:81"));
+  EXPECT_FALSE(wants(listeners, "tcp:127.0.0.2:80"));
+  EXPECT_FALSE(wants(listeners, "tcp:[::1]:80"));
+  EXPECT_FALSE(wants(listeners, "unix:/run/x.sock"));
+}
+
+TEST(ProductionTest, AWildcardIsEveryAddressOfItsFamily) {
+  EXPECT_TRUE(wants({listener("tcp:0.0.0.0:80", true)}, "tcp:127.0.0.1:80"));
+  EXPECT_FALSE(wants({listener("tcp:0.0.0.0:80", true)}, "tcp:[::1]:80"));
+  EXPECT_TRUE(wants({listener("tcp:[::]:80", true)}, "tcp:[::1]:80"));
+  EXPECT_TRUE(wants({listener("tcp:[::]:80", true)}, "tcp:127.0.0.1:80"));
+  release::Listener only_v6 = listener("tcp:[::]:80", true);
+  only_v6.ipv6_only = true;
+  EXPECT_FALSE(wants({only_v6}, "tcp:127.0.0.1:80"));
+}
+
+TEST(ProductionTest, WithoutAnyThatWantsItThereIsNoRule) {
+  EXPECT_FALSE(proxy_header_rule({listener("tcp:127.0.0.1:80")}));
+}
+
+TEST(ProductionTest, AWildcardIsAskedAtTheLoopbackAddress) {
+  const auto reachable = [](const std::string& text) {
+    return reachable_address(*listen::parse_address(text, "test", base::Code::usage)).text();
+  };
+  EXPECT_EQ(reachable("tcp:0.0.0.0:80"), "tcp:127.0.0.1:80");
+  EXPECT_EQ(reachable("tcp:[::]:80"), "tcp:[::1]:80");
+  EXPECT_EQ(reachable("tcp:10.0.0.1:80"), "tcp:10.0.0.1:80");
+  EXPECT_EQ(reachable("unix:/run/x.sock"), "unix:/run/x.sock");
+}
+
+TEST(ProductionTest, NamesOfListenersBecomeVariables) {
+  EXPECT_EQ(probe_address_variable("http"), "UPDAGENT_PROBE_ADDRESS_HTTP");
+  EXPECT_EQ(probe_address_variable("local-api.v2"), "UPDAGENT_PROBE_ADDRESS_LOCAL_API_V2");
+}
+
+TEST(ProductionTest, WhatASharedHandoffLacksIsWhatTheReleaseAsksFor) {
+  release::Manifest manifest;
+  EXPECT_EQ(missing_when_shared(manifest), "no preflight, no warm standby");
+  manifest.rollout.standby = release::Standby::cold;
+  manifest.preflight.warmup.emplace();
+  manifest.preflight.smoke.resize(2);
+  manifest.rollout.steps.resize(3);
+  release::Gate absolute;
+  absolute.name = "errors";
+  absolute.type = release::GateType::scrape;
+  absolute.condition = "error_ratio <= 0.05";
+  release::Gate relative;
+  relative.name = "slower";
+  relative.type = release::GateType::scrape;
+  relative.condition = "p99 <= 3.0 x active";
+  manifest.gates = {absolute, relative};
+  EXPECT_EQ(missing_when_shared(manifest),
+            "no preflight, no warm-up, no smoke commands (2), no steps (3), no comparison with the "
+            "active release (gate 'slower')");
+}
+
+TEST(ProductionTest, StepsOfWhatGoesOverAsAWholeAreTold) {
+  release::Manifest manifest;
+  EXPECT_EQ(steps_without_shares(manifest, {listener("unix:/run/a.sock")}), "");
+  release::Step first;
+  first.percent = 10;
+  manifest.rollout.steps = {first, release::Step{}};
+  EXPECT_EQ(
+      steps_without_shares(manifest, {listener("unix:/run/a.sock"), listener("udp:[::1]:53")}),
+      "the steps share nothing: unix:/run/a.sock, udp:[::1]:53 go to the candidate as a whole, "
+      "at 100 % only");
+  EXPECT_EQ(
+      steps_without_shares(manifest, {listener("unix:/run/a.sock"), listener("tcp:[::1]:80")}), "");
+  manifest.rollout.steps = {release::Step{}};
+  EXPECT_EQ(steps_without_shares(manifest, {listener("unix:/run/a.sock")}), "");
+}
+
+}  // namespace
+}  // namespace updagent::deploy
