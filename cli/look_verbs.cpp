@@ -10,6 +10,7 @@
 #include "agent/trust/trust.hpp"
 #include "cli/artifact_input.hpp"
 #include "cli/journal_access.hpp"
+#include "cli/rollout_view.hpp"
 #include "cli/verbs.hpp"
 
 namespace updagent::cli {
@@ -91,29 +92,32 @@ Json manifest_json(const release::Manifest& manifest) {
                       {"target", probe_target(probe)},
                       {"interval", base::format_duration(probe.interval)},
                       {"failures", probe.failures}});
-  return {{"app", manifest.app},
-          {"version", manifest.version.text()},
-          {"created", base::format_rfc3339(manifest.created * 1'000'000)},
-          {"source",
-           {{"revision", manifest.source_revision}, {"repository", manifest.source_repository}}},
-          {"builder", manifest.builder},
-          {"strategy", manifest.strategy},
-          {"user", manifest.user},
-          {"hooks",
-           {{"pre_upgrade", command_json(manifest.hooks.pre_upgrade)},
-            {"post_switch", command_json(manifest.hooks.post_switch)},
-            {"post_commit", command_json(manifest.hooks.post_commit)},
-            {"post_rollback", command_json(manifest.hooks.post_rollback)}}},
-          {"probes", probes},
-          {"watch", base::format_duration(manifest.rollout.watch)},
-          {"keep", manifest.keep},
-          {"requires",
-           {{"agent", manifest.needs.agent},
-            {"arch", manifest.needs.arch},
-            {"rollback_floor",
-             manifest.needs.rollback_floor ? manifest.needs.rollback_floor->text() : ""}}},
-          {"entries", manifest.entries.size()},
-          {"content_bytes", manifest.entries.total_file_bytes()}};
+  Json out = {
+      {"app", manifest.app},
+      {"version", manifest.version.text()},
+      {"created", base::format_rfc3339(manifest.created * 1'000'000)},
+      {"source",
+       {{"revision", manifest.source_revision}, {"repository", manifest.source_repository}}},
+      {"builder", manifest.builder},
+      {"strategy", manifest.strategy},
+      {"user", manifest.user},
+      {"hooks",
+       {{"pre_upgrade", command_json(manifest.hooks.pre_upgrade)},
+        {"post_switch", command_json(manifest.hooks.post_switch)},
+        {"post_commit", command_json(manifest.hooks.post_commit)},
+        {"post_rollback", command_json(manifest.hooks.post_rollback)}}},
+      {"probes", probes},
+      {"watch", base::format_duration(manifest.rollout.watch)},
+      {"keep", manifest.keep},
+      {"requires",
+       {{"agent", manifest.needs.agent},
+        {"arch", manifest.needs.arch},
+        {"rollback_floor",
+         manifest.needs.rollback_floor ? manifest.needs.rollback_floor->text() : ""}}},
+      {"entries", manifest.entries.size()},
+      {"content_bytes", manifest.entries.total_file_bytes()}};
+  add_rollout_json(manifest, out);
+  return out;
 }
 
 // What the node changes of what the release signed.
@@ -202,6 +206,7 @@ void print_manifest(Session& session, const release::Manifest& manifest) {
   for (const release::Probe& probe : manifest.probes)
     row("probe",
         probe.name + " (" + std::string(probe_type(probe.type)) + "): " + probe_target(probe));
+  print_rollout(manifest, row);
   if (manifest.rollout.watch.count() > 0)
     row("watch", base::format_duration(manifest.rollout.watch));
   row("keep", std::to_string(manifest.keep) + " good releases");

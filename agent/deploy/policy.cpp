@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "agent/base/text.hpp"
+#include "agent/release/rollout_words.hpp"
 namespace updagent::deploy {
 namespace {
 
@@ -169,6 +171,47 @@ base::Status check_floor(const release::Manifest& from, const std::string& targe
             " --force goes back all the same, if that release is still kept");
 }
 
+namespace {
+
+// What the new generation is asked before it takes a connection.
+void describe_preflight(const release::Preflight& preflight, std::vector<std::string>& lines) {
+  if (const auto& warmup = preflight.warmup)
+    lines.push_back("warm it up: " + std::to_string(warmup->count) + " times " +
+                    base::join(warmup->paths, " ") + " (at most " +
+                    base::format_duration(warmup->timeout) + ")");
+  for (const release::Command& smoke : preflight.smoke)
+    lines.push_back("try it: " + base::join(smoke.argv, " ") + " (at most " +
+                    base::format_duration(smoke.timeout) + ")");
+}
+
+void describe_steps(const release::Rollout& rollout, const config::AppSettings& settings,
+                    const std::string& from, std::vector<std::string>& lines) {
+  if (rollout.steps.empty())
+    lines.push_back("give it all new connections; " + from + " stays until the commit");
+  for (const release::Step& step : rollout.steps) {
+    std::string line = "give it " + std::to_string(step.percent) + " % of new connections for " +
+                       base::format_duration(std::min(step.duration, settings.max_watch));
+    if (step.min_connections > 0)
+      line += " and until it has had " + std::to_string(step.min_connections) + " (at most " +
+              base::format_duration(std::min(rollout.step_patience, settings.max_step_patience)) +
+              " more)";
+    lines.push_back(std::move(line));
+  }
+}
+
+std::string describe_gate(const release::Gate& gate) {
+  std::string line =
+      "gate '" + gate.name + "' (" + std::string(release::gate_type_name(gate.type)) + ")";
+  if (!gate.condition.empty()) line += ": " + gate.condition;
+  if (gate.type == release::GateType::probe) line += ": probe '" + gate.probe + "'";
+  if (gate.type == release::GateType::exec) line += ": " + base::join(gate.command.argv, " ");
+  line += ", fails after " + std::to_string(gate.failures) + " in a row";
+  if (gate.type == release::GateType::probe) return line;
+  return line + ", every " + base::format_duration(gate.window);
+}
+
+}  // namespace
+
 std::vector<std::string> describe_plan(const release::Manifest& manifest, const std::string& from,
                                        const std::string& user, const config::AppSettings& settings,
                                        const release::ResolvedService* run) {
@@ -192,15 +235,17 @@ std::vector<std::string> describe_plan(const release::Manifest& manifest, const 
     for (const release::Listener& listener : run->service.listeners)
       line += ", " + listener.name + " at " + listener.address;
     lines.push_back(std::move(line));
+    describe_preflight(manifest.preflight, lines);
   }
   lines.push_back(from.empty() ? "switch current to " + version + " (the first release)"
                                : "switch current from " + from + " to " + version);
   hook("post_switch", manifest.hooks.post_switch);
   if (run != nullptr && hands_over && !from.empty())
-    lines.push_back("give it all new connections; " + from + " stays until the commit");
+    describe_steps(manifest.rollout, settings, from, lines);
   for (const release::Probe& probe : manifest.probes)
     lines.push_back("probe '" + probe.name + "' must pass " + std::to_string(probe.successes) +
                     " in a row, every " + base::format_duration(probe.interval));
+  for (const release::Gate& gate : manifest.gates) lines.push_back(describe_gate(gate));
   const base::Milliseconds watch = std::min(manifest.rollout.watch, settings.max_watch);
   if (watch.count() > 0) lines.push_back("watch for " + base::format_duration(watch));
   lines.push_back("commit " + version);

@@ -219,7 +219,8 @@ def under_updagent(folder, recipe_name, config, make_config, handoffs, probes=Tr
         tree = folder / f"tree-{generation}"
         tree.mkdir()
         spec = recipe.release(f"1.0.{generation}", port, node.root)["updagent.toml"]
-        (tree / "updagent.toml").write_text(spec if probes else spec.partition("[[probe]]")[0])
+        without_probes = spec.partition("[[probe]]")[0] + recipes.UNWATCHED
+        (tree / "updagent.toml").write_text(spec if probes else without_probes)
         (tree / config).write_text(make_config(port, generation, data))
         artifacts.append(workshop.path / f"{generation}.tar.gz")
         check(harness.run("pack", tree, "--key", workshop.key, "-o", artifacts[-1]))

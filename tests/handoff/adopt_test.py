@@ -51,6 +51,8 @@ type = "http"
 url = "http://127.0.0.1:{self.port}/healthz"
 interval = "50ms"
 timeout = "5s"
+[rollout]
+watch = "0s"
 """
 
     def spec_file(self, **changes):

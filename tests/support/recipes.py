@@ -13,6 +13,9 @@ SOURCE = pathlib.Path(os.environ["UPDAGENT_SOURCE_DIR"])
 # What the recipes say, and a test says otherwise.
 PORT, VERSION, ROOT = "8080", "1.4.2", "/var/lib/updagent"
 
+# A recipe is watched for ten seconds, since it says nothing else: here they would only cost time.
+UNWATCHED = '\n[rollout]\nwatch = "0s"\n'
+
 _FILE_NAME = re.compile(r"(?:#|//|;|<!--|<\?php //) ([\w./-]+)")
 
 
@@ -27,7 +30,10 @@ class Recipe:
         """Its files for this version, port and root; `others`: further texts to replace."""
         changed = {PORT: str(port), VERSION: version, ROOT: str(root), **others}
         pattern = re.compile("|".join(map(re.escape, changed)))
-        return {path: pattern.sub(lambda found: changed[found[0]], text) for path, text in self.files.items()}
+        files = {path: pattern.sub(lambda found: changed[found[0]], text) for path, text in self.files.items()}
+        if "[rollout]" not in files["updagent.toml"]:
+            files["updagent.toml"] += UNWATCHED
+        return files
 
 
 def _blocks(section):

@@ -17,6 +17,8 @@ from supervisor import wait_for
 DEMO = os.environ["UPDAGENT_DEMO_SERVICE"]
 BUILD = os.environ["UPDAGENT_BUILD_DIR"]
 UNIT = "updagent@demo.service"
+# The ten seconds that a handoff is watched where nothing is said would only cost time here.
+UNWATCHED = '[rollout]\nwatch = "0s"\n'
 
 
 class Case(unittest.TestCase):
@@ -65,7 +67,7 @@ stop_timeout = "{stop_timeout}"
 [[service.listener]]
 name = "http"
 address = "tcp:127.0.0.1:{self.port}"
-{more}"""
+{more if "[rollout]" in more else more + UNWATCHED}"""
         files = {"bin/demo-service": (pathlib.Path(DEMO).read_bytes(), 0o755)}
         artifact = self.workshop.pack(version, spec, files)
         shutil.copy(artifact, self.machine.root / "root" / artifact.name)

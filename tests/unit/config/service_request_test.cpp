@@ -205,6 +205,19 @@ TEST(Resolution, At_another_kind_of_address_drops_what_means_nothing_there) {
   EXPECT_TRUE(release::resolved_service_to_json(resolution.run, Code::internal));
 }
 
+TEST(Resolution, Cuts_how_long_a_worker_may_take_to_stop) {
+  Service wanted = service();
+  wanted.workers = {{.name = "slow", .command = {"/bin/true"}, .stop_timeout = Milliseconds(9000)},
+                    {.name = "fast", .command = {"/bin/true"}, .stop_timeout = Milliseconds(1000)}};
+  wanted.stop_timeout = Milliseconds(1000);
+  AppSettings settings;
+  settings.max_stop_timeout = Milliseconds(2000);
+  const ServiceResolution resolution = resolve(wanted, settings);
+  EXPECT_EQ(resolution.run.service.workers[0].stop_timeout, Milliseconds(2000));
+  EXPECT_EQ(resolution.run.service.workers[1].stop_timeout, Milliseconds(1000));
+  EXPECT_EQ(changes(resolution), (std::vector<Change>{{"workers.slow.stop_timeout", "9s", "2s"}}));
+}
+
 TEST(Resolution, Has_the_nodes_limits_over_the_releases) {
   Service wanted = service();
   wanted.rlimits = {{"nofile", 1024}, {"core", 0}};

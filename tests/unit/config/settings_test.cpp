@@ -57,6 +57,8 @@ keep = 7
 [limits]
 max_hook_timeout = "1m"
 max_watch = "0s"
+max_step_patience = "0s"
+max_pause = "2h"
 max_ready_timeout = "2m"
 max_drain_timeout = "0s"
 max_stop_timeout = "1s"
@@ -116,6 +118,8 @@ bearer_token_file = "/a/token"
   EXPECT_EQ(settings->app.keep, 7);
   EXPECT_EQ(settings->app.max_hook_timeout, Milliseconds(60'000));
   EXPECT_EQ(settings->app.max_watch, Milliseconds(0));
+  EXPECT_EQ(settings->app.max_step_patience, Milliseconds(0));
+  EXPECT_EQ(settings->app.max_pause, Milliseconds(7'200'000));
   EXPECT_EQ(settings->app.max_release_bytes, 4096U);
   EXPECT_EQ(settings->app.min_free_bytes, 0U);
   EXPECT_EQ(settings->audit_group, "adm");

@@ -487,6 +487,36 @@ TEST(DescribePlan, Says_where_a_service_runs_and_when_it_gets_its_users) {
   EXPECT_EQ(lines[2], "give it all new connections; 1.4.1 stays until the commit");
 }
 
+TEST(DescribePlan, Says_the_preflight_the_steps_and_the_gates) {
+  release::Manifest manifest = manifest_of("1.4.2");
+  manifest.strategy = release::kStrategyHandoff;
+  manifest.preflight.warmup.emplace().paths = {"/", "/a"};
+  manifest.preflight.smoke = {release::Command{{"bin/smoke"}, base::Milliseconds(1000)}};
+  manifest.rollout.steps = {{1, base::Milliseconds(30'000), 0},
+                            {100, base::Milliseconds(7'200'000), 50}};
+  release::Gate& gate = manifest.gates.emplace_back();
+  gate.name = "errors";
+  gate.type = release::GateType::scrape;
+  gate.condition = "error_ratio <= 0.05";
+  gate.failures = 2;
+  release::ResolvedService run;
+  const auto lines = describe_plan(manifest, "1.4.1", "", config::AppSettings(), &run);
+  const std::vector<std::string> wanted = {
+      "start it beside 1.4.1",
+      "warm it up: 1 times / /a (at most 30s)",
+      "try it: bin/smoke (at most 1s)",
+      "switch current from 1.4.1 to 1.4.2",
+      "give it 1 % of new connections for 30s",
+      "give it 100 % of new connections for " +
+          base::format_duration(config::AppSettings().max_watch) +
+          " and until it has had 50 (at most " +
+          base::format_duration(base::Milliseconds(600'000)) + " more)",
+      "gate 'errors' (scrape): error_ratio <= 0.05, fails after 2 in a row, every 10s",
+      "commit 1.4.2",
+      "keep the newest 3 good releases"};
+  EXPECT_EQ(lines, wanted);
+}
+
 TEST(DescribePlan, Says_when_there_is_no_release_before) {
   const auto lines = describe_plan(manifest_of("1.0.0"), "", "", config::AppSettings());
   ASSERT_FALSE(lines.empty());

@@ -181,6 +181,75 @@ TEST_F(ManifestSchema, Refuses_services_that_the_reader_refuses) {
   expect_all(texts, "invalid");
 }
 
+// The text of the manifest with everything of a rollout, with `edit` done to it.
+template <class Edit>
+std::string rollout_text(Edit edit) {
+  base::Json tree = base::Json::parse(testing::write(testing::rollout_manifest()));
+  edit(tree);
+  return tree.dump();
+}
+
+TEST_F(ManifestSchema, Takes_steps_gates_preflight_and_workers) {
+  std::vector<std::string> texts = {
+      testing::write(testing::rollout_manifest()),
+      rollout_text([](base::Json& tree) { tree["gates"][2]["max_failures"] = 0; }),
+      rollout_text([](base::Json& tree) { tree["rollout"]["steps"] = base::Json::array(); }),
+      rollout_text([](base::Json& tree) { tree["rollout"]["steps"][0]["duration_ms"] = 0; }),
+      rollout_text([](base::Json& tree) { tree["preflight"] = base::Json::object(); }),
+      rollout_text([](base::Json& tree) { tree["preflight"]["warmup"]["listener"] = ""; }),
+      rollout_text([](base::Json& tree) { tree["service"]["role_signal"] = "SIGUSR1"; }),
+      rollout_text(
+          [](base::Json& tree) { tree["service"]["listeners"][0]["proxy_protocol"] = true; }),
+  };
+  for (const std::string& text : texts) EXPECT_OK(parse(text));
+  expect_all(texts, "valid");
+}
+
+TEST_F(ManifestSchema, Refuses_steps_gates_preflight_and_workers_that_the_reader_refuses) {
+  std::vector<std::string> texts;
+  const auto set = [&](const char* pointer, const base::Json& value) {
+    texts.push_back(
+        rollout_text([&](base::Json& tree) { tree[base::Json::json_pointer(pointer)] = value; }));
+  };
+  const auto erase = [&](const char* parent, const char* key) {
+    texts.push_back(
+        rollout_text([&](base::Json& tree) { tree[base::Json::json_pointer(parent)].erase(key); }));
+  };
+  set("/strategy", "restart");
+  set("/rollout/steps/0/percent", 0);
+  set("/rollout/steps/0/percent", "1");
+  set("/rollout/steps/0/extra", 1);
+  set("/rollout/steps/0", 1);
+  set("/rollout/affinity", "ip");
+  set("/rollout/standby", "");
+  erase("/rollout", "steps");
+  erase("/rollout", "watch_ms");
+  erase("/rollout/steps/0", "duration_ms");
+  set("/preflight/smoke/0/timeout_ms", 0);
+  set("/preflight/extra", 1);
+  set("/preflight/warmup/paths", base::Json::array());
+  set("/preflight/warmup/paths/0", "a");
+  set("/preflight/warmup/paths/0", "/a b");
+  set("/preflight/warmup/paths/0", "/a#b");
+  set("/preflight/warmup/count", 0);
+  erase("/preflight/warmup", "timeout_ms");
+  set("/service/workers/0/stop_signal", "SIGKILL");
+  set("/service/workers/0/name", "a b");
+  set("/service/workers/0/command", base::Json::array());
+  erase("/service/workers/0", "stop_timeout_ms");
+  for (std::size_t i = 0; i < testing::rollout_manifest().gates.size(); ++i) {
+    const std::string gate = "/gates/" + std::to_string(i);
+    set((gate + "/extra").c_str(), 1);
+    set((gate + "/failures").c_str(), 0);
+    set((gate + "/max_failures").c_str(), -1);
+    set((gate + "/type").c_str(), "other");
+    erase(gate.c_str(), "name");
+    erase(gate.c_str(), "failures");
+  }
+  for (const std::string& text : texts) EXPECT_FALSE(parse(text).has_value()) << text;
+  expect_all(texts, "invalid");
+}
+
 TEST_F(ManifestSchema, Refuses_what_the_reader_refuses) {
   const auto entry = [](std::string_view row) { return text_with_entries(row); };
   const std::string probe =

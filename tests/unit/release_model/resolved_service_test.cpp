@@ -57,6 +57,21 @@ TEST(ResolvedService, Is_read_as_it_was_written) {
   EXPECT_EQ(text_of(*again), text);
 }
 
+TEST(ResolvedService, Has_how_it_takes_its_traffic_where_that_is_not_the_default) {
+  ResolvedService value = sample();
+  EXPECT_EQ(text_of(value).find("affinity"), std::string::npos);
+  EXPECT_EQ(text_of(value).find("standby"), std::string::npos);
+  value.affinity = Affinity::client;
+  value.standby = Standby::cold;
+  value.service.workers = {
+      {.name = "queue", .command = {"bin/consumer", "{data}"}, .stop_signal = SIGINT}};
+  value.service.role_signal = SIGUSR2;
+  value.service.listeners[0].proxy_protocol = true;
+  EXPECT_EQ(read(text_of(value)).value(), value);
+  refused([](Json& tree) { tree["affinity"] = "ip"; },
+          "affinity is not valid (expected one of client, connection, got 'ip')");
+}
+
 TEST(ResolvedService, Needs_nothing_that_has_a_default) {
   ResolvedService value = sample();
   value.strategy = "restart";

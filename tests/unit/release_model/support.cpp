@@ -167,6 +167,57 @@ Manifest full_handoff_manifest() {
   return manifest;
 }
 
+namespace {
+
+Gate gate(const std::string& name, GateType type) {
+  Gate out;
+  out.name = name;
+  out.type = type;
+  out.failures = 1;
+  return out;
+}
+
+std::vector<Gate> one_gate_of_each_type() {
+  Gate alive = gate("alive", GateType::probe);
+  alive.probe = "port";
+  Gate errors = gate("errors", GateType::scrape);
+  errors.url = "http://127.0.0.1:8080/metrics";
+  errors.requests = "a";
+  errors.errors = "b{c=~\"5..\"}";
+  errors.condition = "error_ratio <= 2 x active";
+  errors.min_samples = 7;
+  errors.failures = 1000;
+  Gate fleet = gate("fleet", GateType::prometheus);
+  fleet.url = "https://h/prometheus";
+  fleet.query = "up";
+  fleet.condition = "value >= 1";
+  fleet.on_no_data = OnNoData::fail;
+  Gate check = gate("check", GateType::exec);
+  check.command.argv = {"bin/check"};
+  Gate memory = gate("memory", GateType::kernel);
+  memory.condition = "memory < 512MiB";
+  memory.max_failures = 1'000'000;
+  return {alive, errors, fleet, check, memory};
+}
+
+}  // namespace
+
+Manifest rollout_manifest() {
+  Manifest manifest = handoff_manifest();
+  manifest.service->workers = {{.name = "queue", .command = {"/usr/bin/consumer"}}};
+  manifest.probes = {probe("port", ProbeType::tcp)};
+  manifest.probes[0].address = "127.0.0.1:8080";
+  Warmup& warmup = manifest.preflight.warmup.emplace();
+  warmup.paths = {"/", "/search?q=a"};
+  warmup.listener = "http";
+  manifest.preflight.smoke = {Command{{"bin/smoke"}, base::Milliseconds(1)}};
+  manifest.rollout.steps = {{1, base::Milliseconds(1000), 50}, {100, base::Milliseconds(0), 0}};
+  manifest.rollout.affinity = Affinity::client;
+  manifest.rollout.standby = Standby::cold;
+  manifest.gates = one_gate_of_each_type();
+  return manifest;
+}
+
 std::string text_with_entries(std::string_view rows) {
   return R"({"app":"shop","created":"2024-06-18T17:00:00Z","entries":[)" + std::string(rows) +
          R"(],"schema":1,"strategy":"files","version":"1.4.2"})";

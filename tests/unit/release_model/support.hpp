@@ -43,6 +43,8 @@ Manifest small_manifest();
 Manifest full_manifest();
 // A handoff of one listener, with nothing that has a default.
 Manifest handoff_manifest();
+// With steps, a preflight, a worker, and a gate of each type.
+Manifest rollout_manifest();
 // Everything that a service can carry.
 Service full_service();
 Manifest full_handoff_manifest();
