@@ -166,7 +166,7 @@ class Keeper {
   for (const int number : {SIGHUP, SIGINT, SIGPIPE}) ::signal(number, SIG_IGN);
   ::signal(SIGTERM, SIG_DFL);
   const int null_fd = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-  for (int standard = 0; standard <= 2; ++standard) ::dup2(null_fd, standard);
+  for (int standard = 0; null_fd >= 0 && standard <= 2; ++standard) ::dup2(null_fd, standard);
   ::dup3(listener.get(), 3, O_CLOEXEC);
   static_cast<void>(listener.release());
   ::close_range(4, ~0U, 0);
