@@ -5,17 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <array>
 #include <cerrno>
-#include <cstring>
-#include <optional>
 
 #include "agent/launch/notify_bind.hpp"
-
-#ifndef SCM_PIDFD
-#define SCM_PIDFD 0x04  // Linux 6.5, linux/socket.h
-#endif
 
 namespace updagent::launch {
 namespace {
@@ -26,70 +18,6 @@ using base::UniqueFd;
 constexpr std::uint64_t kSocketTag = 0;
 constexpr std::uint64_t kCloserTag = 1;
 
-struct Datagram {
-  std::string_view text;
-  Sender sender;
-  std::vector<UniqueFd> descriptors;
-  bool text_cut = false;
-  bool control_cut = false;
-};
-
-template <class T>
-T control_value(const cmsghdr& header) {
-  T value{};
-  std::memcpy(&value, CMSG_DATA(&header), sizeof value);
-  return value;
-}
-
-void take_descriptors(const cmsghdr& header, std::vector<UniqueFd>& out) {
-  const std::size_t count = (header.cmsg_len - CMSG_LEN(0)) / sizeof(int);
-  for (std::size_t i = 0; i < count; ++i) {
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(&header) + i * sizeof(int), sizeof fd);
-    out.emplace_back(fd);
-  }
-}
-
-void take_control(const cmsghdr& header, Datagram& out) {
-  if (header.cmsg_level != SOL_SOCKET) return;
-  if (header.cmsg_type == SCM_RIGHTS) take_descriptors(header, out.descriptors);
-  if (header.cmsg_type == SCM_CREDENTIALS && header.cmsg_len >= CMSG_LEN(sizeof(ucred))) {
-    const auto credentials = control_value<ucred>(header);
-    out.sender.pid = credentials.pid;
-    out.sender.uid = credentials.uid;
-  }
-  // A negative number is an errno: the process is gone, or we are out of descriptors.
-  if (header.cmsg_type == SCM_PIDFD && header.cmsg_len >= CMSG_LEN(sizeof(int)))
-    out.sender.pidfd.reset(control_value<int>(header));
-}
-
-struct Buffers {
-  std::array<char, kMaxNotifyBytes> text;
-  alignas(
-      cmsghdr) std::array<char, CMSG_SPACE(kMaxDescriptorsPerMessage * sizeof(int)) +
-                                    CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(sizeof(int))> control;
-};
-
-// Nothing: none is waiting.
-std::optional<Datagram> receive_datagram(int socket_fd, Buffers& buffers) {
-  iovec text{buffers.text.data(), buffers.text.size()};
-  msghdr message{};
-  message.msg_iov = &text;
-  message.msg_iovlen = 1;
-  message.msg_control = buffers.control.data();
-  message.msg_controllen = buffers.control.size();
-  const ssize_t length = ::recvmsg(socket_fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  if (length < 0) return std::nullopt;
-  Datagram out;
-  out.text = {buffers.text.data(), static_cast<std::size_t>(length)};
-  out.text_cut = (message.msg_flags & MSG_TRUNC) != 0;
-  out.control_cut = (message.msg_flags & MSG_CTRUNC) != 0;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
-       header = CMSG_NXTHDR(&message, header))
-    take_control(*header, out);
-  return out;
-}
-
 void complain(NotifyEvent& event, NotifyProblem problem, std::string text) {
   event.complaints.push_back({problem, std::move(text)});
 }
@@ -99,7 +27,7 @@ std::string process(pid_t pid) {
 }
 
 // False: nothing of the message counts, and why has been said.
-bool may_speak(const Datagram& datagram, const Membership& membership, NotifyEvent& event) {
+bool may_speak(const NotifyDatagram& datagram, const Membership& membership, NotifyEvent& event) {
   switch (standing_of(datagram.sender, membership)) {
     case Standing::member:
       return true;
@@ -129,7 +57,7 @@ void check_main_pid(const Membership& membership, NotifyEvent& event) {
 }
 
 // The barrier's own descriptor; its sender waits until nobody holds it.
-bool is_good_barrier(const Datagram& datagram, NotifyEvent& event) {
+bool is_good_barrier(const NotifyDatagram& datagram, NotifyEvent& event) {
   if (datagram.descriptors.size() == 1) return true;
   complain(
       event, NotifyProblem::refused,
@@ -137,7 +65,7 @@ bool is_good_barrier(const Datagram& datagram, NotifyEvent& event) {
   return false;
 }
 
-bool read_message(const Datagram& datagram, NotifyEvent& event) {
+bool read_message(const NotifyDatagram& datagram, NotifyEvent& event) {
   auto message = datagram.text_cut
                      ? Result<NotifyMessage>(base::Error(
                            base::Code::usage, "a notify message is ignored: it is too long"))
@@ -153,7 +81,7 @@ bool read_message(const Datagram& datagram, NotifyEvent& event) {
   return !event.message.barrier || is_good_barrier(datagram, event);
 }
 
-NotifyEvent judge(Datagram& datagram, const Membership& membership) {
+NotifyEvent judge(NotifyDatagram& datagram, const Membership& membership) {
   NotifyEvent event;
   event.sender = datagram.sender.pid;
   event.sender_uid = datagram.sender.uid;
@@ -224,15 +152,23 @@ void NotifyServer::on_event(const OnNotify& handler) {
 }
 
 bool NotifyServer::receive(const OnNotify& handler) {
-  Buffers buffers;
-  auto datagram = receive_datagram(socket_.get(), buffers);
+  auto datagram = receive_notify(socket_.get());
   if (!datagram) return false;
-  NotifyEvent event = judge(*datagram, membership_);
+  hear(*datagram, handler);
+  return true;
+}
+
+void NotifyServer::hear(NotifyDatagram& datagram, const OnNotify& handler) {
+  NotifyEvent event = judge(datagram, membership_);
   handler(event);
   for (UniqueFd& left : event.descriptors) closer_.take(std::move(left));
   // A barrier's descriptor is among these: only now, after the handler of everything before it.
-  for (UniqueFd& unwanted : datagram->descriptors) closer_.take(std::move(unwanted));
-  return true;
+  for (UniqueFd& unwanted : datagram.descriptors) closer_.take(std::move(unwanted));
+}
+
+void NotifyServer::hear_earlier(std::vector<NotifyDatagram> earlier, const OnNotify& handler) {
+  for (NotifyDatagram& datagram : earlier) hear(datagram, handler);
+  closer_.start();
 }
 
 void NotifyServer::listen_to_socket(bool wanted) {

@@ -4,9 +4,9 @@
 // asked for or closed (descriptor_closer.hpp: without waiting), and a turn takes a bounded number
 // of messages.
 //
-// The socket has no second holder on purpose. While nobody holds it, a service's sendto(2) fails at
-// once and is harmless; if somebody held it without reading, a full queue would block the service.
-// A successor binds a new one at the same path.
+// Who keeps a second descriptor of the socket must read it while the supervisor is dead (see
+// notify_memory.hpp): once its queue is full, the service's sendto(2) blocks. Where nobody does, it
+// fails at once and is harmless; a successor binds a new one at the same path.
 #pragma once
 
 #include <sys/types.h>
@@ -19,6 +19,7 @@
 #include "agent/base/error.hpp"
 #include "agent/base/unique_fd.hpp"
 #include "agent/launch/descriptor_closer.hpp"
+#include "agent/launch/notify_datagram.hpp"
 #include "agent/launch/notify_message.hpp"
 #include "agent/launch/notify_sender.hpp"
 
@@ -27,7 +28,6 @@ namespace updagent::launch {
 // A turn of on_event(): after that the supervisor's other descriptors have theirs. A message with
 // its checks costs some 50 us.
 inline constexpr int kMaxMessagesPerTurn = 32;
-inline constexpr std::size_t kMaxDescriptorsPerMessage = 253;  // SCM_MAX_FD of the kernel
 // With so many that can't be closed (see DescriptorCloser) no more messages are read: its queue
 // fills, and the service waits for itself.
 inline constexpr std::size_t kMaxUnclosedDescriptors = 2 * kMaxDescriptorsPerMessage;
@@ -84,6 +84,8 @@ class NotifyServer {
   int socket_fd() const { return socket_.get(); }  // to keep over execve(2)
   const std::string& path() const { return path_; }
   void on_event(const OnNotify& handler);
+  // What somebody else received for us, before the first on_event(): it came before what waits.
+  void hear_earlier(std::vector<NotifyDatagram> earlier, const OnNotify& handler);
   // True while nothing of the service's is being closed: execve(2) would close it here and now.
   bool idle() const { return closer_.waiting() == 0; }
   // Of the generation whose end this is. Absent is fine.
@@ -96,6 +98,7 @@ class NotifyServer {
                                                            const std::string& path,
                                                            Membership membership);
   bool receive(const OnNotify& handler);
+  void hear(NotifyDatagram& datagram, const OnNotify& handler);
   void listen_to_socket(bool wanted);
 
   base::UniqueFd socket_;

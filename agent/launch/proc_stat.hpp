@@ -20,6 +20,10 @@ struct ProcStat {
   pid_t parent = 0;
   pid_t session = 0;
   std::uint64_t start_ticks = 0;  // clock ticks from boot: with the pid, one process of this boot
+  bool kernel_thread = false;
+  // False in the moment of execve(2) when the new program has no arguments and no environment yet,
+  // and for a process that we may not look into.
+  bool has_program = false;
 
   bool dead() const { return state == 'Z' || state == 'X'; }
 };

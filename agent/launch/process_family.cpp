@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -18,6 +19,12 @@ namespace {
 constexpr std::size_t kMaxEnvironmentBytes = 2 * 1024 * 1024;
 // Killed processes are gone within a moment; those that we forked a child of are in the next pass.
 constexpr base::Milliseconds kPassPause{5};
+// execve(2) takes microseconds there; a loaded machine, or a file system that the service itself
+// serves, can make it last. In all, for one walk over the processes.
+constexpr base::Milliseconds kExecPause{1};
+constexpr int kMaxExecLooks = 50;
+// Of a process with a program: it is empty indeed, or was opened just before execve(2).
+constexpr int kMaxEmptyLooks = 4;
 // Whoever is deeper is found in the next pass, when those above it are dead.
 constexpr int kMaxAncestors = 512;
 
@@ -35,9 +42,28 @@ bool is_main(const ProcessFamily& family, pid_t pid, const ProcStat& stat) {
   return pid == family.main.pid && stat.start_ticks == family.main.start_ticks;
 }
 
-bool carries_mark(pid_t pid, const std::string& mark) {
+// Nothing: it has none, or it can't be read. In the middle of execve(2) it is empty for a moment,
+// and so is what was opened just before: that would hide the process. It is looked at again then.
+std::optional<std::string> environment_of(pid_t pid, int& looks) {
   const std::string path = "/proc/" + std::to_string(pid) + "/environ";
-  const auto environment = base::read_file(path, kMaxEnvironmentBytes);
+  for (int empty = 0; empty < kMaxEmptyLooks;) {
+    auto environment = base::read_file(path, kMaxEnvironmentBytes);
+    if (!environment) return std::nullopt;
+    if (!environment->empty()) return std::move(*environment);
+    const auto stat = read_proc_stat(pid);
+    if (!stat || stat->dead() || stat->kernel_thread) return std::nullopt;
+    if (stat->has_program) {
+      ++empty;
+    } else {
+      if (--looks < 0) return std::nullopt;
+      ::poll(nullptr, 0, static_cast<int>(kExecPause.count()));
+    }
+  }
+  return std::nullopt;
+}
+
+bool carries_mark(pid_t pid, const std::string& mark, int& looks) {
+  const auto environment = environment_of(pid, looks);
   if (!environment) return false;
   const std::string whole = '\0' + *environment;
   return whole.find('\0' + mark + '\0') != std::string::npos;
@@ -66,11 +92,12 @@ base::Result<std::vector<std::pair<pid_t, std::uint64_t>>> find_family(
     return entry == table.end() ? std::nullopt : std::optional(entry->second);
   };
   std::vector<std::pair<pid_t, std::uint64_t>> found;
+  int looks = kMaxExecLooks;
   for (const auto& [pid, stat] : table) {
-    if (stat.dead() || pid == ::getpid()) continue;
+    if (stat.dead() || stat.kernel_thread || pid == ::getpid()) continue;
     const bool related =
         main_known && (stat.session == family.main.pid || descends(pid, family.main.pid, lookup));
-    if (related || (!family.mark.empty() && carries_mark(pid, family.mark)))
+    if (related || (!family.mark.empty() && carries_mark(pid, family.mark, looks)))
       found.emplace_back(pid, stat.start_ticks);
   }
   return found;
@@ -93,7 +120,8 @@ bool belongs_to(const ProcessFamily& family, pid_t pid) {
   const bool main_known = main && is_main(family, family.main.pid, *main);
   const bool related = main_known && (stat->session == family.main.pid ||
                                       descends(pid, family.main.pid, read_proc_stat));
-  return related || (!family.mark.empty() && carries_mark(pid, family.mark));
+  int looks = kMaxExecLooks;
+  return related || (!family.mark.empty() && carries_mark(pid, family.mark, looks));
 }
 
 base::Result<std::vector<pid_t>> kill_family(const ProcessFamily& family,

@@ -459,6 +459,18 @@ void Generation::on_notify(launch::NotifyEvent& event) {
   events_.changed(*this);
 }
 
+void Generation::hear_earlier(std::vector<launch::NotifyDatagram> earlier) {
+  if (!notify_) return;
+  notify_->hear_earlier(std::move(earlier), [this](launch::NotifyEvent& event) {
+    // Its main process died meanwhile: nothing makes it ready. What it has stored is stored.
+    if (!process_) {
+      event.message.lifecycle = launch::Lifecycle::unchanged;
+      event.message.main_pid.reset();
+    }
+    on_notify(event);
+  });
+}
+
 void Generation::take_lifecycle(const launch::NotifyMessage& message) {
   switch (message.lifecycle) {
     case launch::Lifecycle::ready:
@@ -741,7 +753,7 @@ Status Generation::adopt(const Json& state, launch::FdStore* stored, Inherited i
   UPD_TRY(found);
   arm_watchdog();
   life_ = life == "starting" ? Life::starting : Life::ready;
-  // The clocks of our predecessor go on. A READY that nobody was there to hear is not said again.
+  // The clocks of our predecessor go on.
   if (life_ == Life::starting) arm_ready_timeout(time_left());
   return base::ok();
 }

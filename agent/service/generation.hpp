@@ -95,6 +95,10 @@ class Generation {
   // A process that updagent did not start at all (`updagent adopt`).
   base::Status take_over(launch::ProcessWatch process);
 
+  // What its processes said while no supervisor lived. After adopt(), before the loop runs: what is
+  // heard so was in time.
+  void hear_earlier(std::vector<launch::NotifyDatagram> earlier);
+
   // It could not be adopted: its main process died with nobody watching.
   void lost(const base::Error& why) { fail(why); }
   // For Ready::listening and Ready::probe: whoever looked says so.

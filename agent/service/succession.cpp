@@ -35,6 +35,11 @@ std::string socket_name(std::uint64_t generation, const std::string& listener) {
   return prefix_of(generation) + "socket:" + listener;
 }
 
+// Of sd_notify; the prefix with "notify" is the filter's.
+std::string notify_name(std::uint64_t generation) {
+  return prefix_of(generation) + "notify_socket";
+}
+
 std::optional<std::uint64_t> generation_of_name(const std::string& name) {
   const std::size_t colon = name.find(':');
   if (!name.starts_with("g") || colon == std::string::npos) return std::nullopt;
@@ -129,7 +134,7 @@ std::map<std::string, int> Supervisor::descriptors() const {
       all[prefix + "journal"] = generation->inject_journal_fd();
     }
     if (generation->notify_socket_fd() >= 0)
-      all[prefix + "notify_socket"] = generation->notify_socket_fd();
+      all[notify_name(number)] = generation->notify_socket_fd();
     if (generation->process() == nullptr) continue;
     const auto& entries = generation->store().entries();
     for (std::size_t i = 0; i < entries.size(); ++i)
@@ -147,6 +152,14 @@ void Supervisor::hold(const Generation& generation) {
   for (const auto& [name, fd] : listeners_->shared_sockets())
     static_cast<void>(holder_.put(name, fd));
   if (policy_) static_cast<void>(holder_.put(kPolicyName, policy_->map_fd()));
+}
+
+// The same socket for all starts of the generation.
+void Supervisor::hold_notify(const Generation& generation) {
+  if (generation.notify_socket_fd() < 0 || held_notify_.contains(generation.number())) return;
+  const std::string name = notify_name(generation.number());
+  if (holder_.put_notify(name, generation.notify_socket_fd()))
+    held_notify_.insert(generation.number());
 }
 
 // Called at every change of a generation; only what is new goes over.
@@ -171,9 +184,11 @@ void Supervisor::hold_stored(const Generation& generation) {
 
 void Supervisor::hold_everything() {
   held_stored_.clear();
+  held_notify_.clear();
   for (const auto& [number, generation] : generations_) {
     if (generation->life() == Life::gone) continue;
     hold(*generation);
+    hold_notify(*generation);
     if (generation->process() != nullptr) hold_stored(*generation);
   }
 }
@@ -182,6 +197,8 @@ void Supervisor::drop_held(const Generation& generation) {
   for (const OwnSocket& socket : generation.plan().sockets)
     static_cast<void>(holder_.drop(socket_name(generation.number(), socket.listener)));
   const std::string prefix = prefix_of(generation.number());
+  static_cast<void>(holder_.drop(notify_name(generation.number())));
+  held_notify_.erase(generation.number());
   static_cast<void>(holder_.drop(prefix + "notify"));
   static_cast<void>(holder_.drop(prefix + "journal"));
   for (const std::string& name : held_stored_[generation.number()])
@@ -324,7 +341,7 @@ Status Supervisor::take_over_generation(const Json& state, std::map<std::string,
   Generation& generation = *made;
   generations_.emplace(number, std::move(made));
   Inherited inherited;
-  inherited.notify_socket = std::move(held[prefix + "notify_socket"]);
+  inherited.notify_socket = std::move(held[notify_name(number)]);
   inherited.inject_notify = std::move(held[prefix + "notify"]);
   inherited.inject_journal = std::move(held[prefix + "journal"]);
   const Status adopted = generation.adopt(state, stored.get(), std::move(inherited));
@@ -341,6 +358,21 @@ Status Supervisor::take_over_generation(const Json& state, std::map<std::string,
           if (Generation* found = find(number)) found->lost(problem);
         });
   return base::ok();
+}
+
+// What services said while no supervisor lived: from here on as if they said it now. A supervisor
+// that dies meanwhile leaves it for the next one; to hear it twice changes nothing.
+void Supervisor::hear_earlier() {
+  if (!holder_.was_running()) return;
+  auto heard = holder_.hear();
+  if (!heard)
+    return event("supervisor.problem", "failure", nullptr, {{"problem", heard.error().line()}});
+  for (auto& [name, messages] : *heard) {
+    const auto number = generation_of_name(name);
+    if (Generation* generation = number ? find(*number) : nullptr)
+      generation->hear_earlier(std::move(messages));
+  }
+  holder_.forget_heard();
 }
 
 base::Milliseconds Supervisor::lease_left() const {

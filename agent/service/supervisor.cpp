@@ -88,6 +88,7 @@ Result<std::unique_ptr<Supervisor>> Supervisor::create(const SupervisorSetup& se
              made->loop_->watch(made->outputs_.event_fd(), EPOLLIN,
                                 [&self = *made] { self.outputs_.on_event(); }));
   UPD_TRY(made->listen_for_commands(kept));
+  made->hear_earlier();
   return made;
 }
 
@@ -335,6 +336,7 @@ Status Supervisor::start_generation(Generation& generation) {
   save_state();  // who dies now leaves a process that its successor knows of
   Status started =
       generation.start(stored, generation.role() == Role::active ? 0 : kCandidateOomScore);
+  hold_notify(generation);
   base::failpoint::hit("service.started");
   if (started) {
     event("service.started", "started", &generation, {{"pid", generation.main_pid()}});

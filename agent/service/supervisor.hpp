@@ -115,6 +115,7 @@ class Supervisor {
   base::Status open_cgroups();
   base::Status listen_for_commands(Kept& kept);
   base::Status watch_holder();
+  void hear_earlier();
 
   // succession.cpp
   base::Status take_over(Kept& kept);
@@ -130,6 +131,7 @@ class Supervisor {
   base::Json describe_state() const;
   std::map<std::string, int> descriptors() const;
   void hold(const Generation& generation);
+  void hold_notify(const Generation& generation);
   void hold_stored(const Generation& generation);
   void hold_everything();
   void drop_held(const Generation& generation);
@@ -242,6 +244,7 @@ class Supervisor {
   std::map<std::uint64_t, Complaints> complaints_;
   std::map<std::uint64_t, Watch> timers_;  // of a generation: restart, looking whether it listens
   std::map<std::uint64_t, std::vector<std::string>> held_stored_;  // names at the holder
+  std::set<std::uint64_t> held_notify_;  // generations whose notify socket the holder has
   std::uint64_t next_number_ = 1;
   std::uint64_t active_ = 0;   // generation; 0: none
   std::uint64_t standby_ = 0;  // still there behind the active one

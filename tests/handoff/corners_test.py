@@ -1,5 +1,9 @@
-"""What a review found: starts that fail at first, stops and starts that meet, ways back of strategy restart."""
+"""Corners: starts that fail at first, what nobody heard, stops and starts that meet, ways back of strategy restart."""
 
+import pathlib
+import shlex
+import socket
+import sys
 import unittest
 
 import supervisor
@@ -41,24 +45,106 @@ class Starts(Case):
         self.supervisor.process.wait(timeout=60)
 
     def test_an_operators_restart_ends_over_a_succession(self):
-        # late enough that the successor is there to hear it: a READY that nobody hears is lost
         first = self.handoff(self.service("1.0.0"))
         for end in ("ready", "failed"):
             with self.subTest(end):
                 control = self.supervisor.connect()
-                service = (self.service("1.0.0", "--ready-after", "5000") if end == "ready" else
-                           self.service("1.0.0", "--never-ready", "1", ready_timeout_ms=5_000))
+                teller = Teller(self, end)
+                service = (teller.service("1.0.0") if end == "ready" else
+                           self.service("1.0.0", "--never-ready", "1", ready_timeout_ms=10_000))
                 number = control.ask("restart", service=service)["generation"]
                 with self.assertRaisesRegex(supervisor.Refused, "a restart of this app is under way"):
                     control.ask("begin", trace="0" * 32)
                 supervisor.wait_for(lambda: self.generations()[number]["pid"], "its process")
                 control.close()
                 self.supervisor.kill()
+                if end == "ready":
+                    teller.say("READY=1")
                 self.supervisor.start()
                 first = number if end == "ready" else first
                 self.only(first)
                 self.assertEqual(self.generations()[first]["role"], "active")
                 supervisor.wait_for(lambda: self.supervisor.status()["deployment"] is None, "the end of the restart")
+
+
+class Teller:
+    """A generation that says only what the test tells it to: see teller.py."""
+
+    def __init__(self, case, name):
+        self.case, self.orders, self.told = case, case.root / f"orders-{name}", 0
+        self.orders.touch()
+
+    def service(self, version, **changes):
+        teller = pathlib.Path(supervisor.__file__).with_name("teller.py")
+        line = f'{shlex.join([sys.executable, str(teller), str(self.orders)])} & exec "$@"'
+        whole = self.case.service(version, "--never-ready", "1", **({"ready_timeout_ms": 600_000} | changes))
+        whole["service"]["command"] = ["/bin/sh", "-c", line, "sh", *whole["service"]["command"]]
+        return whole
+
+    def say(self, *messages):
+        """Returns when all of them have been sent."""
+        with open(self.orders, "a") as file:
+            file.writelines(message.replace("\n", "|") + "\n" for message in messages)
+        self.told += len(messages)
+        said = pathlib.Path(f"{self.orders}.said")
+        supervisor.wait_for(lambda: said.exists() and int(said.read_text()) == self.told, "what was to be said")
+
+
+class Unheard(Case):
+    """What services say while no supervisor lives."""
+
+    def test_a_candidate_that_got_ready_meanwhile_is_ready(self):
+        self.handoff(self.service("1.0.0"))
+        teller = Teller(self, "2")
+        with self.load() as running:
+            running.wait_for_answers(50)
+            control = self.begin()
+            number = control.ask("start", service=teller.service("2.0.0"), epoch=control.epoch)["generation"]
+            supervisor.wait_for(lambda: self.generations()[number]["pid"], "its process")
+            teller.say("STATUS=warming up")
+            supervisor.wait_for(lambda: self.generations()[number]["status"] == "warming up", "its status")
+            self.supervisor.kill()
+            control.close()
+            # far more than a queue takes: it would wait for ever if nobody read
+            teller.say(*["WATCHDOG=1"] * 600, "STATUS=nearly", "READY=1\nSTATUS=warm", "WATCHDOG=1")
+            self.supervisor.start()
+            supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "its readiness")
+            self.assertEqual(self.generations()[number]["status"], "warm")
+            control = self.begin()
+            control.ask("weight", epoch=control.epoch, weight=10_000)
+            running.wait_for_answers(50, generation="2.0.0")
+            control.ask("commit", epoch=control.epoch)
+            control.ask("end", epoch=control.epoch)
+            self.only(number)
+            running.stop().assert_nothing_failed()
+
+    def test_a_stranger_is_not_believed_later_either(self):
+        self.handoff(self.service("1.0.0"))
+        teller = Teller(self, "2")
+        control = self.begin()
+        number = control.ask("start", service=teller.service("2.0.0"), epoch=control.epoch)["generation"]
+        supervisor.wait_for(lambda: self.generations()[number]["pid"], "its process")
+        self.supervisor.kill()
+        control.close()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(b"READY=1\nSTATUS=lie", str(self.root / f"run/.demo/notify.{number}"))
+        teller.say("STATUS=not yet")
+        self.supervisor.start()
+        supervisor.wait_for(lambda: self.generations()[number]["status"] == "not yet", "what it said itself")
+        self.assertEqual(self.generations()[number]["state"], "starting")
+
+    def test_a_candidate_that_gave_up_meanwhile_has_failed(self):
+        first = self.handoff(self.service("1.0.0"))
+        teller = Teller(self, "2")
+        control = self.begin()
+        number = control.ask("start", service=teller.service("2.0.0"), epoch=control.epoch)["generation"]
+        supervisor.wait_for(lambda: self.generations()[number]["pid"], "its process")
+        self.supervisor.kill()
+        control.close()
+        teller.say("WATCHDOG=trigger")
+        self.supervisor.start()
+        supervisor.wait_for(lambda: self.generations().get(number, {"state": "gone"})["state"] != "starting", "its failure")
+        self.assertEqual(self.generations()[first]["role"], "active")
 
 
 class InPlace(Case):

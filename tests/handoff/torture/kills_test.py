@@ -5,7 +5,8 @@ whoever stopped goes on. By rule a deployment ends in one of two ways, and nobod
 
   committed   both links and the one generation that is left are the new release's
   undone      they are the old one's
-  either      a READY that comes while no supervisor lives is lost, and then the candidate is not ready in time
+  either      a READY that a supervisor was just reading when it was killed is lost with it, and then the candidate is
+              not ready in time; one that comes while none lives is not
 
 A row of the table says which. Default is a slice of it, --long (UPDAGENT_LONG=1) all of it.
 """

@@ -75,13 +75,23 @@ inline std::vector<std::string> sleeper() {
   return {"/bin/sleep", "1000"};
 }
 
+// Where its program has its environment execve(2) is over. The start is reported a moment earlier,
+// when the kernel closes what is close-on-exec: what /proc says then may be half of each.
+inline bool runs_its_program(const StartedService& service) {
+  const std::string environment = "/proc/" + std::to_string(service.identity.pid) + "/environ";
+  return eventually(
+      [&] { return !slurp(environment).empty() || readable_within(service.pidfd.get(), 0); });
+}
+
 // Looks at a service and kills it in the end.
 class Running {
  public:
   explicit Running(const ServiceSpec& spec) {
     auto started = start_service(spec);
     EXPECT_TRUE(started.has_value()) << started.error().line();
-    if (started) service = std::move(*started);
+    if (!started) return;
+    service = std::move(*started);
+    EXPECT_TRUE(runs_its_program(service));
   }
   ~Running() { stop(); }
   Running(const Running&) = delete;

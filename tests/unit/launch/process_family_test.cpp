@@ -93,6 +93,18 @@ TEST(ProcessFamily, A_daemon_that_leaves_tree_session_and_environment_escapes) {
   EXPECT_EQ(family.found(), std::set<pid_t>{family.running().pid()});
 }
 
+// Its environment is empty for a moment, again and again.
+TEST(ProcessFamily, A_daemon_in_the_middle_of_execve_is_found_too) {
+  const Family family(
+      "printf '#!/bin/sh\\nexec ./again\\n' > again; chmod +x again;"
+      "(setsid sh -c 'echo $$ >> pids; exec ./again' &)",
+      2);
+  const std::set<pid_t> pids = family.pids();
+  for (int i = 0; i < 300; ++i)
+    for (const pid_t pid : pids) ASSERT_TRUE(belongs_to(family.family(), pid));
+  EXPECT_EQ(family.found(), pids);
+}
+
 TEST(ProcessFamily, After_the_main_process_the_mark_still_finds_the_others) {
   Family family(std::string(kOrphan) + ";" + kDaemon, 3);
   const std::set<pid_t> all = family.pids();

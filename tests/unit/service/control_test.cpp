@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <optional>
 #include <thread>
 
 #include "agent/service/client.hpp"
@@ -39,9 +40,10 @@ class Control : public testing::Test {
   void with_client(const std::function<void(Client&)>& act) {
     auto client = Client::connect(path());
     ASSERT_TRUE(client);
+    std::optional<Client> last;  // ends when the loop has: its own end is nobody's news
     std::thread other([&] {
       act(*client);
-      auto last = Client::connect(path());
+      if (auto connected = Client::connect(path())) last = std::move(*connected);
       if (last) static_cast<void>(last->ask("stop the loop"));
     });
     EXPECT_TRUE(loop_->run());
