@@ -187,7 +187,7 @@ Status Rollout::watch(Milliseconds span) {
 // something is against the release.
 Status Rollout::hold(const Stretch& stretch) {
   judge_->begin_step();
-  UPD_TRY(look());
+  UPD_TRY(look_anew());
   began_ = measured_;
   shown_us_ = 0;
   const base::Deadline end = base::Deadline::in(stretch.span);
@@ -228,7 +228,7 @@ std::string Rollout::still_open(const Stretch& stretch) const {
 
 // A step in which nobody came is said to prove nothing, also where it may end so.
 Status Rollout::end_stretch(const Stretch& stretch) {
-  UPD_TRY(look());
+  UPD_TRY(look_anew());
   const Count came = count();
   show(stretch, Milliseconds(0), "", true);
   if (!steered() || stretch.watching || stretch.percent == 0) return base::ok();
@@ -300,8 +300,10 @@ Error Rollout::against(const health::Verdict& verdict) {
 // --- orders and pauses
 // ----------------------------------------------------------------------------
 
+// Heard first: what was ordered a moment ago holds before any share grows.
 Status Rollout::obey() {
   if (parts_.service == nullptr) return base::ok();
+  UPD_TRY(parts_.service->tick());
   for (const OperatorOrder& order : parts_.service->take_orders()) obey(order);
   return check_pause();
 }
@@ -345,6 +347,12 @@ void Rollout::note_no_data(const health::Standing& standing) {
 
 // --- figures
 // --------------------------------------------------------------------------------------
+
+// What came before a stretch is none of it, and what came to its very end is.
+Status Rollout::look_anew() {
+  looked_us_ = 0;
+  return look();
+}
 
 Status Rollout::look() {
   if (parts_.service == nullptr) return base::ok();

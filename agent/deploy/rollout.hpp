@@ -103,6 +103,7 @@ class Rollout {
 
   // figures
   base::Status look();
+  base::Status look_anew();
   health::Figures figures() const;
   Count count() const;
 

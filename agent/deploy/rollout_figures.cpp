@@ -22,6 +22,15 @@ std::optional<std::uint64_t> figure(const Json* row, const char* key) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(found->get<std::int64_t>(), 0));
 }
 
+// What was read strictly is signed: base/strict_json.hpp has one kind of integers.
+std::optional<std::uint64_t> figure(const Json* row, const char* key) {
+  if (row == nullptr) return std::nullopt;
+  const auto found = row->find(key);
+  if (found == row->end() || !found->is_number_integer()) return std::nullopt;
+  const auto value = found->get<std::int64_t>();
+  return value < 0 ? std::nullopt : std::optional(static_cast<std::uint64_t>(value));
+}
+
 std::uint64_t number(const Json* row, const char* key) {
   return figure(row, key).value_or(0);
 }

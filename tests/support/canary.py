@@ -14,6 +14,7 @@ own, so that what one test leaves is where the next one begins.
 import contextlib
 import json
 import pathlib
+import signal
 import subprocess
 import tempfile
 import unittest
@@ -78,6 +79,20 @@ class Case(scene.Case):
     @property
     def newest(self):
         return f"{self.number}.0.0"
+
+    def apply(self, *words, **keys):
+        driver = super().apply(*words, **keys)
+        self.addCleanup(self.end_driver, driver)
+        return driver
+
+    def end_driver(self, driver):
+        """Of a test that failed: the next one begins with a deployment that has ended."""
+        if driver.process.poll() is not None:
+            return
+        scene.send(sum(self.processes().values(), []), signal.SIGCONT)
+        scene.send([driver.pid], signal.SIGKILL)
+        driver.end()
+        wait_for(self.settled, "the end of a deployment that a test has left open")
 
     # --- orders
 

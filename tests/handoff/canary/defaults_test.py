@@ -8,6 +8,7 @@ import sys
 import unittest
 
 import canary
+import census
 import scene
 
 NGINX = """worker_processes 1;
@@ -53,6 +54,13 @@ name = "http"
 address = "tcp:127.0.0.1:{cls.port}"
 {cls.probe_text.format(port=cls.port)}{more}"""
         return cls.workshop.pack(version, spec, {path: text.encode()})
+
+    def processes(self):
+        """nginx writes over its environment, by which others are found: its main process, and those below it."""
+        found = super().processes()
+        for one in self.generations() if found["supervisor"] else []:
+            found["service", one["number"]] = census.descendants(one["pid"])
+        return found
 
     def candidate(self):
         return max(kind[1] for kind in self.processes() if kind[0] == "service")
@@ -110,7 +118,7 @@ url = "http://127.0.0.1:{port}/healthz"
 
 
 class HttpServer(Plain):
-    service = f"""command = ["{sys.executable}", "serve.py"]
+    service = """command = ["/usr/bin/python3", "serve.py"]
 protocol = "inject"
 stop_timeout = "2s"
 """

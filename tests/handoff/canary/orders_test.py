@@ -42,7 +42,8 @@ class Orders(canary.Case):
         self.assertLess(names.index("rollout.paused"), names.index("rollout.resumed"))
 
     def test_a_bad_one_is_undone_while_it_is_paused(self):
-        driver = self.paused_at("deploy.step.50", options=["--fail-ratio", "1"], gates=[canary.errors(self)])
+        driver = self.paused_at("deploy.step.50", options=["--fail-ratio", "1"], gates=[canary.errors(self)],
+                                rollout={"steps": [50, 100], "step_duration": "300ms"})
         done = driver.end()
         self.assert_undone(done, gate="errors", step=50, allowed=frozenset({"wrong_status"}))
         self.assertIn("rollout.paused", self.names_of(done))

@@ -64,7 +64,7 @@ class ByConnection(Share):
 class Quiet(canary.Case):
     """Connections that are kept stay where they are: nothing new comes."""
 
-    users = {"kept": {"connections": 4, "rate": 100, "keepalive": 1, "timeout_ms": 20_000}}
+    users = {"fresh": {"connections": 4, "rate": 100, "keepalive": 1, "timeout_ms": 20_000}}
     options = ("--idle-grace", "2000")
 
     def test_a_step_in_which_nobody_came_says_so(self):
