@@ -15,13 +15,6 @@ const Json* row_of(const Json& answer, std::uint64_t generation) {
   return nullptr;
 }
 
-std::optional<std::uint64_t> figure(const Json* row, const char* key) {
-  if (row == nullptr) return std::nullopt;
-  const auto found = row->find(key);
-  if (found == row->end() || !found->is_number_integer()) return std::nullopt;
-  return static_cast<std::uint64_t>(std::max<std::int64_t>(found->get<std::int64_t>(), 0));
-}
-
 // What was read strictly is signed: base/strict_json.hpp has one kind of integers.
 std::optional<std::uint64_t> figure(const Json* row, const char* key) {
   if (row == nullptr) return std::nullopt;
