@@ -41,6 +41,8 @@ class Recipes(harness.Case):
     def release(self, version, **files):
         written = self.recipe.release(version, self.port, self.node_.root, **self.others)
         spec = re.sub(r'^(app|version|#).*\n', "", written.pop("updagent.toml"), flags=re.M)
+        if version == "1.0.0":
+            spec = spec.split("[[gate]]")[0]  # nobody uses the first one yet
         programs = {f"bin/{name}": (text if isinstance(text, bytes) else text.replace("VERSION", version).encode(), 0o755)
                     for name, text in files.items()}
         return self.workshop.pack(version, spec, programs | {path: text.encode() for path, text in written.items()},
