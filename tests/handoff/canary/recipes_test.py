@@ -53,7 +53,7 @@ class Recipes(harness.Case):
 
     @contextlib.contextmanager
     def users(self):
-        flow = {"target": f"tcp:127.0.0.1:{self.port}", "connections": 100, "rate": 300, "timeout_ms": 20_000}
+        flow = {"target": f"tcp:127.0.0.1:{self.port}", "connections": 200, "rate": 800, "timeout_ms": 20_000}
         with load.Load({"fresh": flow}) as running:
             running.wait_for_answers(50)
             yield running
