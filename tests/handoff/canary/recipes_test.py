@@ -41,6 +41,8 @@ class Recipes(harness.Case):
     def release(self, version, **files):
         written = self.recipe.release(version, self.port, self.node_.root, **self.others)
         spec = re.sub(r'^(app|version|#).*\n', "", written.pop("updagent.toml"), flags=re.M)
+        if version == "1.0.0":
+            spec = spec.split("[[gate]]")[0]  # nobody uses the first one yet
         programs = {f"bin/{name}": (text if isinstance(text, bytes) else text.replace("VERSION", version).encode(), 0o755)
                     for name, text in files.items()}
         return self.workshop.pack(version, spec, programs | {path: text.encode() for path, text in written.items()},
@@ -51,7 +53,7 @@ class Recipes(harness.Case):
 
     @contextlib.contextmanager
     def users(self):
-        flow = {"target": f"tcp:127.0.0.1:{self.port}", "connections": 100, "rate": 300, "timeout_ms": 20_000}
+        flow = {"target": f"tcp:127.0.0.1:{self.port}", "connections": 200, "rate": 800, "timeout_ms": 20_000}
         with load.Load({"fresh": flow}) as running:
             running.wait_for_answers(50)
             yield running
