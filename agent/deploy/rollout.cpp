@@ -18,10 +18,30 @@ using base::Status;
 constexpr int kAll = 100;
 constexpr std::uint16_t kPercent = kFullWeight / kAll;
 constexpr Milliseconds kSayWhyAfter{3'000};  // a window that ends a moment later is nothing to tell
-constexpr Milliseconds kDefaultWindow{5'000};  // of the gates that nobody wrote
+// Of the gates that nobody wrote: several fit into the shortest span, so that what begins in it is
+// seen in it.
+constexpr Milliseconds kShortestDefaultWindow{1'000};
+constexpr Milliseconds kLongestDefaultWindow{5'000};
+constexpr int kDefaultWindowsInASpan = 5;
 
 std::string percent_text(int percent) {
   return std::to_string(percent) + " %";
+}
+
+// Nothing: there is too little time to judge by them.
+Milliseconds default_window(const release::Manifest& manifest,
+                            const std::vector<release::Step>& steps,
+                            const config::AppSettings& settings) {
+  Milliseconds whole = std::min(manifest.rollout.watch, settings.max_watch);
+  Milliseconds shortest = whole;
+  for (const release::Step& step : steps) {
+    whole += step.duration;
+    if (step.duration.count() > 0)
+      shortest = shortest.count() > 0 ? std::min(shortest, step.duration) : step.duration;
+  }
+  if (whole < kLeastForDefaultGates) return Milliseconds(0);
+  return std::clamp(shortest / kDefaultWindowsInASpan, kShortestDefaultWindow,
+                    kLongestDefaultWindow);
 }
 
 }  // namespace
@@ -39,29 +59,29 @@ std::vector<release::Step> steps_to_take(const release::Rollout& wish, bool one_
   return steps;
 }
 
-std::vector<release::Gate> gates_to_judge(const release::Manifest& manifest,
-                                          const std::vector<release::Step>& steps, bool service,
-                                          const config::AppSettings& settings) {
-  std::vector<release::Gate> gates = manifest.gates;
-  for (release::Gate& gate : gates)
+GatesToJudge gates_to_judge(const release::Manifest& manifest,
+                            const std::vector<release::Step>& steps, bool service, bool first,
+                            const config::AppSettings& settings) {
+  GatesToJudge judged;
+  bool has_kernel_gate = false;
+  for (release::Gate gate : manifest.gates) {
     gate.no_data_timeout = std::min(gate.no_data_timeout, settings.max_step_patience);
-  const bool has_kernel_gate = std::any_of(gates.begin(), gates.end(), [](const auto& gate) {
-    return gate.type == release::GateType::kernel;
-  });
-  Milliseconds whole = std::min(manifest.rollout.watch, settings.max_watch);
-  Milliseconds shortest = whole;
-  for (const release::Step& step : steps) {
-    whole += step.duration;
-    if (step.duration.count() > 0)
-      shortest = shortest.count() > 0 ? std::min(shortest, step.duration) : step.duration;
+    has_kernel_gate = has_kernel_gate || gate.type == release::GateType::kernel;
+    const bool needs_traffic =
+        gate.type == release::GateType::scrape || gate.type == release::GateType::prometheus;
+    if (first && needs_traffic)
+      judged.left_out.push_back(gate.name);
+    else
+      judged.gates.push_back(std::move(gate));
   }
-  if (!service || has_kernel_gate || whole < kLeastForDefaultGates) return gates;
+  if (!service || has_kernel_gate) return judged;
+  const Milliseconds window = default_window(manifest, steps, settings);
+  if (window.count() == 0) return judged;
   for (release::Gate& gate : health::default_gates()) {
-    // they hold no step up
-    gate.window = std::clamp(shortest / 2, release::kShortestWindow, kDefaultWindow);
-    gates.push_back(std::move(gate));
+    gate.window = window;  // they hold no step up
+    judged.gates.push_back(std::move(gate));
   }
-  return gates;
+  return judged;
 }
 
 Rollout::Rollout(Parts parts)
@@ -72,7 +92,12 @@ Rollout::~Rollout() = default;
 Status Rollout::open() {
   const bool one_by_one = steered() && parts_.service->active().number != 0;
   steps_ = steps_to_take(parts_.manifest->rollout, one_by_one, *parts_.settings);
-  gates_ = gates_to_judge(*parts_.manifest, steps_, parts_.service != nullptr, *parts_.settings);
+  GatesToJudge judged = gates_to_judge(*parts_.manifest, steps_, parts_.service != nullptr,
+                                       parts_.first, *parts_.settings);
+  gates_ = std::move(judged.gates);
+  for (const std::string& gate : judged.left_out)
+    parts_.recorder->event("gate.skipped", "skipped",
+                           {{"gate", gate}, {"what", "a first release may have no users yet"}});
   UPD_TRY(look());
   opened_ = began_ = measured_;
   auto judge = health::GateJudge::make(

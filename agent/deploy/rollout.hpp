@@ -29,11 +29,16 @@ inline constexpr std::uint64_t kEnoughToSeeClients = 100;
 // steered one by one, all goes at once. Spans are cut to what the node allows.
 std::vector<release::Step> steps_to_take(const release::Rollout& wish, bool one_by_one,
                                          const config::AppSettings& settings);
+struct GatesToJudge {
+  std::vector<release::Gate> gates;
+  std::vector<std::string> left_out;  // names of those that can't be judged yet
+};
 // The release's gates, and the default ones beside them where it wrote no kernel gate and there is
-// time to judge. `service`: the release runs one.
-std::vector<release::Gate> gates_to_judge(const release::Manifest& manifest,
-                                          const std::vector<release::Step>& steps, bool service,
-                                          const config::AppSettings& settings);
+// time to judge. `service`: the release runs one. `first`: of this app, which may have no users
+// yet, so gates that need traffic would keep it from ever being committed.
+GatesToJudge gates_to_judge(const release::Manifest& manifest,
+                            const std::vector<release::Step>& steps, bool service, bool first,
+                            const config::AppSettings& settings);
 
 class Rollout {
  public:
@@ -41,6 +46,7 @@ class Rollout {
     const release::Manifest* manifest = nullptr;
     const config::AppSettings* settings = nullptr;
     ServiceDriver* service = nullptr;  // null: strategy files
+    bool first = false;                // nothing of this app was current before
     Recorder* recorder = nullptr;
     Observer* observer = nullptr;
     base::Interrupt* interrupt = nullptr;  // may be null

@@ -73,6 +73,7 @@ base::Status Engine::open_rollout() {
   parts.manifest = &*plan_.manifest;
   parts.settings = &plan_.settings.app;
   parts.service = plan_.service ? &*plan_.service : nullptr;
+  parts.first = recorder_.row().from_version.empty();
   parts.recorder = &recorder_;
   parts.observer = context_.observer;
   parts.interrupt = context_.interrupt;
