@@ -210,7 +210,7 @@ class InPlace(Case):
             running.wait_for_answers(50)
             running.stop().assert_nothing_failed("fresh")
         lines = []
-        for path in sorted((self.root / "spool").iterdir()):
+        for path in sorted((self.root / "spool").glob("*.jsonl")):
             text = path.read_text()
             lines += [name for name in ("service.started", "service.stopped") if f'"{name}"' in text]
         self.assertEqual(lines, ["service.started", "service.stopped", "service.started"])

@@ -231,7 +231,7 @@ class ProxyProtocol(harness.Case):
         self.assertIn(address, spec)
         spec = spec.replace(address, address + f"proxy_protocol = {'true' if header else 'false'}\n")
         smoke = json.dumps(["/bin/sh", "-c", f"curl -sS http://$UPDAGENT_PROBE_ADDRESS/ | grep -q {version}"])
-        spec += (f'\n[rollout]\nwatch = "0s"\n[preflight]\nwarmup = {{ paths = ["/"], count = 10 }}\n'
+        spec += (f'\n[preflight]\nwarmup = {{ paths = ["/"], count = 10 }}\n'
                  f"smoke = [{{ command = {smoke} }}]\n")
         listen = f"listen 127.0.0.1:{self.port}"
         self.assertIn(listen, files["nginx.conf"])

@@ -97,7 +97,7 @@ class Upgrade(Case):
         self.assertEqual(self.generations()[number]["state"], "ready")
         self.assertEqual(os.readlink(f"/proc/{self.supervisor.process.pid}/exe"), BINARY)
         self.handoff(self.service("2.0.0"))
-        text = "".join(path.read_text() for path in pathlib.Path(self.root / "spool").iterdir())
+        text = "".join(path.read_text() for path in pathlib.Path(self.root / "spool").glob("*.jsonl"))
         self.assertIn("cannot become", text)
 
     def test_descriptors_do_not_pile_up(self):

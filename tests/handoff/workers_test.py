@@ -442,9 +442,9 @@ class Roles(Case):
         self.roll_back(self.server("2"))
         self.says("1 candidate", "1 active", "2 candidate", "2 draining")
         self.handoff(self.server("3"))
-        supervisor.wait_for(lambda: len(self.roles()) == 7, "two roles more")
-        self.assertEqual(self.roles()[4], "3 candidate")
-        self.assertEqual(sorted(self.roles()[5:]), ["1 draining", "3 active"])
+        supervisor.wait_for(lambda: len(self.roles()) == 8, "three roles more")
+        self.assertEqual(self.roles()[4:6], ["3 candidate", "1 standby"])
+        self.assertEqual(sorted(self.roles()[6:]), ["1 draining", "3 active"])
 
     def test_no_signal_comes_before_it_is_ready(self):
         gate = self.root / "gate"
