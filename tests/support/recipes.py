@@ -13,7 +13,7 @@ SOURCE = pathlib.Path(os.environ["UPDAGENT_SOURCE_DIR"])
 # What the recipes say, and a test says otherwise.
 PORT, VERSION, ROOT = "8080", "1.4.2", "/var/lib/updagent"
 
-# A recipe is watched for ten seconds, since it says nothing else: here they would only cost time.
+# A recipe of a server is watched for ten seconds, since it says nothing else: here they would only cost time.
 UNWATCHED = '\n[rollout]\nwatch = "0s"\n'
 
 _FILE_NAME = re.compile(r"(?:#|//|;|<!--|<\?php //) ([\w./-]+)")
@@ -25,13 +25,14 @@ class Recipe:
     app: str
     files: dict  # path in the release: text
     node: dict  # path in the node's configuration: text
+    watched: bool  # as it says, or for the default time
 
     def release(self, version, port, root, **others):
         """Its files for this version, port and root; `others`: further texts to replace."""
         changed = {PORT: str(port), VERSION: version, ROOT: str(root), **others}
         pattern = re.compile("|".join(map(re.escape, changed)))
         files = {path: pattern.sub(lambda found: changed[found[0]], text) for path, text in self.files.items()}
-        if "[rollout]" not in files["updagent.toml"]:
+        if not self.watched and "[rollout]" not in files["updagent.toml"]:
             files["updagent.toml"] += UNWATCHED
         return files
 
@@ -44,7 +45,7 @@ def _blocks(section):
         yield found[1], text
 
 
-def _recipe(section):
+def _recipe(section, watched):
     name, _, rest = section.partition("\n")
     files = {}
     for path, text in _blocks(rest):
@@ -54,12 +55,12 @@ def _recipe(section):
         files[path] = text.partition("\n")[2] if path.endswith(".html") else text
     node = {path: files.pop(path) for path in list(files) if path.startswith("apps.d/")}
     app = re.search(r'^app = "([a-z]+)"$', files["updagent.toml"], re.M)[1]
-    return Recipe(name.strip(), app, files, node)
+    return Recipe(name.strip(), app, files, node, watched)
 
 
 def read_all(document="handoff.md"):
     """{name: Recipe}, as docs/`document` has them now."""
     text = (SOURCE / "docs" / document).read_text()
     recipes = text.split("\n## Recipes\n")[1].split("\n## ")[0]
-    found = [_recipe(section) for section in recipes.split("\n### ")[1:]]
+    found = [_recipe(section, document != "handoff.md") for section in recipes.split("\n### ")[1:]]
     return {recipe.name: recipe for recipe in found}
