@@ -9,13 +9,18 @@ namespace {
 
 constexpr std::int64_t kTimelineWidth = 40;
 
+struct Note {
+  std::int64_t at_us = 0;
+  std::string text;
+};
+
 struct Bar {
   std::string stage;
   std::string status = "open";
   std::int64_t begin_us = 0;
   std::int64_t duration_us = 0;
   std::string message;
-  std::vector<std::string> notes;  // hooks, probes
+  std::vector<Note> notes;  // hooks, probes, gates, steps
 };
 
 std::string text_of(const journal::Json& detail, const char* key) {
@@ -23,15 +28,32 @@ std::string text_of(const journal::Json& detail, const char* key) {
   return found != detail.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
+std::string number_of(const journal::Json& detail, const char* key) {
+  const auto found = detail.find(key);
+  return found != detail.end() && found->is_number_integer()
+             ? std::to_string(found->get<std::int64_t>())
+             : std::string();
+}
+
+// "rollout.step  10 %: 31 of 302 new connections"
+std::string step_note(const journal::Json& detail) {
+  const std::string share = number_of(detail, "connections") + " of " + number_of(detail, "of");
+  const auto proves = detail.find("proves");
+  const bool proof = proves != detail.end() && *proves == true;
+  return "  " + number_of(detail, "percent") + " %: " + share + " new connections" +
+         (proof ? "" : ", which proves nothing");
+}
+
 std::string note_of(const journal::Event& event) {
   std::string note = event.event;
-  for (const char* key : {"hook", "probe", "version", "result", "problem"})
+  if (event.event == "rollout.step") return note + step_note(event.detail);
+  for (const char* key : {"hook", "probe", "gate", "version", "result", "problem", "by", "what"})
     if (const std::string text = text_of(event.detail, key); !text.empty()) note += "  " + text;
   return note;
 }
 
 // What a failed command said: programs name the error first or last.
-void add_output(std::vector<std::string>& notes, const std::string& output) {
+void add_output(Bar& bar, std::int64_t at_us, const std::string& output) {
   constexpr std::size_t kEnds = 6;
   constexpr std::size_t kWidth = 160;
   std::vector<std::string> lines;
@@ -46,7 +68,17 @@ void add_output(std::vector<std::string>& notes, const std::string& output) {
     lines.insert(lines.begin() + kEnds,
                  "  | ... " + std::to_string(left_out) + " more lines: log --json has them");
   }
-  notes.insert(notes.end(), lines.begin(), lines.end());
+  for (std::string& line : lines) bar.notes.push_back({at_us, std::move(line)});
+}
+
+void end_stage(Bar& bar, const journal::Event& event) {
+  bar.status = event.status;
+  bar.duration_us = event.duration_us;
+  bar.message = text_of(event.detail, "message");
+  const std::string last = text_of(event.detail, "candidate_output");
+  if (last.empty()) return;
+  bar.notes.push_back({event.timestamp_us, "the candidate's last output:"});
+  add_output(bar, event.timestamp_us, last);
 }
 
 std::vector<Bar> collect(const std::vector<journal::Event>& events) {
@@ -57,14 +89,13 @@ std::vector<Bar> collect(const std::vector<journal::Event>& events) {
     } else if (event.event == "stage.finished") {
       for (auto bar = bars.rbegin(); bar != bars.rend(); ++bar) {
         if (bar->stage != event.stage || bar->status != "open") continue;
-        bar->status = event.status;
-        bar->duration_us = event.duration_us;
-        bar->message = text_of(event.detail, "message");
+        end_stage(*bar, event);
         break;
       }
     } else if (!event.stage.empty() && !bars.empty() && event.event != "hook.started") {
-      bars.back().notes.push_back(note_of(event));
-      if (event.status == "failure") add_output(bars.back().notes, text_of(event.detail, "output"));
+      bars.back().notes.push_back({event.timestamp_us, note_of(event)});
+      if (event.status == "failure")
+        add_output(bars.back(), event.timestamp_us, text_of(event.detail, "output"));
     }
   }
   return bars;
@@ -82,9 +113,15 @@ std::string supervisor_note(const journal::Event& event) {
     if (const auto found = event.detail.find(key);
         found != event.detail.end() && found->is_number_integer())
       note += "  " + std::string(key) + " " + std::to_string(found->get<std::int64_t>());
-  for (const char* key : {"reason", "problem", "what", "who"})
+  for (const char* key : {"order", "actor", "reason", "problem", "what", "who"})
     if (const std::string text = text_of(event.detail, key); !text.empty()) note += "  " + text;
   return note;
+}
+
+// After those of the same moment.
+void insert_by_time(std::vector<Note>& notes, Note note) {
+  const auto later = [](std::int64_t at_us, const Note& other) { return at_us < other.at_us; };
+  notes.insert(std::upper_bound(notes.begin(), notes.end(), note.at_us, later), std::move(note));
 }
 
 // Those that came after the last stage (an old generation drains on) are left over.
@@ -107,7 +144,7 @@ std::vector<const journal::Event*> place_supervisors(const std::vector<journal::
     if (ended || next == bars.begin())
       after.push_back(event);
     else
-      std::prev(next)->notes.push_back(supervisor_note(*event));
+      insert_by_time(std::prev(next)->notes, {event->timestamp_us, supervisor_note(*event)});
   }
   return after;
 }
@@ -157,7 +194,7 @@ std::vector<std::string> draw_timeline(const Session& session,
     lines.push_back("  " + fit(bar.stage, 12) + status + "|" +
                     draw(bar, start_us, std::max<std::int64_t>(1, end_us - start_us)) + "| " +
                     base::human_duration(bar.duration_us));
-    for (const std::string& note : bar.notes) lines.push_back("      " + base::printable(note));
+    for (const Note& note : bar.notes) lines.push_back("      " + base::printable(note.text));
     if (!bar.message.empty()) lines.push_back("      " + session.bad(base::printable(bar.message)));
   }
   for (const journal::Event& event : events) {

@@ -231,15 +231,14 @@ Status Rollout::hold(const Stretch& stretch) {
     if (too_few_came && !waits) return too_few(stretch);
     show(stretch, end.left(), say_why.passed() ? open : "", false);
     UPD_TRY(judge_for(end.passed() ? kLookEvery : std::min(end.left(), kLookEvery)));
+    if (end.passed()) note_no_data(judge_->standing());
   }
   return end_stretch(stretch);
 }
 
 Status Rollout::judge_for(Milliseconds span) {
   UPD_ASSIGN(const auto verdict, judge_->step(span));
-  if (verdict) return against(*verdict);
-  note_no_data(judge_->standing());
-  return base::ok();
+  return verdict ? Status(against(*verdict)) : base::ok();
 }
 
 std::string Rollout::still_open(const Stretch& stretch) const {
