@@ -28,9 +28,9 @@ struct Plan {
   trust::Statement statement;
   std::vector<trust::PublicKey> signed_by;
   std::optional<base::FileLock> lock;
-  bool locked = false;  // by `lock`, or by whoever called recover_locked()
-  std::optional<store::AppStore> store;
+  bool locked = false;           // by `lock`, or by whoever called recover_locked()
   bool made_app_folder = false;  // by this deployment (verify)
+  std::optional<store::AppStore> store;
   KnownApp known;
   Admission admission = Admission::deploy;
   bool admitted = false;

@@ -21,7 +21,6 @@ using base::Error;
 using base::Json;
 using base::Result;
 using base::Status;
-using base::UniqueFd;
 
 bool lives(const Json& generation) {
   const std::string state = generation.value("state", std::string());

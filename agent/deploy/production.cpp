@@ -11,7 +11,6 @@
 namespace updagent::deploy {
 
 using base::Code;
-using base::Error;
 using listen::Address;
 using listen::Transport;
 

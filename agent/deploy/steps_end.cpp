@@ -138,7 +138,7 @@ base::Status Engine::check_way_back(const std::string& candidate, const std::str
     if (!manifest) return base::ok();
     plan_.manifest = std::move(*manifest);
   }
-  const base::Status floor = check_floor(*plan_.manifest, target);
+  base::Status floor = check_floor(*plan_.manifest, target);
   if (floor) return floor;
   plan_.outcome = Outcome::rollback_failed;
   plan_.reason = floor.error().code_name();

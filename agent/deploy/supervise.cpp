@@ -13,6 +13,7 @@
 
 #include "agent/base/detached_process.hpp"
 #include "agent/base/digest.hpp"
+#include "agent/base/files.hpp"
 #include "agent/base/unique_fd.hpp"
 #include "agent/deploy/unit.hpp"
 #include "agent/launch/cgroup.hpp"
@@ -25,7 +26,6 @@ namespace {
 using base::Code;
 using base::Error;
 using base::Result;
-using base::Status;
 
 constexpr const char* kProgram = "updagent-supervisor";
 constexpr base::Milliseconds kLookForSocket{20};

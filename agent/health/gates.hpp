@@ -12,8 +12,8 @@
 //   requests  http_requests_total, all series
 //   errors    those of the requests whose label code, status or status_code begins with 5
 //   latency   http_request_duration_seconds, a classic histogram (its _bucket series with "le")
-// Counters are differenced series by series: one that fell was started anew and counts from 0, and so
-// does one that appears. A page without the counters is no data; so is one without any that says
+// Counters are differenced series by series: one that fell was started anew and counts from 0, and
+// so does one that appears. A page without the counters is no data; so is one without any that says
 // what failed, as 0 errors could be no errors or no such counter. The relative `ratio` is a test of
 // events among events: a numerator that counts bytes or seconds can only be judged absolutely.
 //

@@ -11,7 +11,6 @@ namespace {
 using base::Error;
 using base::Json;
 using base::Milliseconds;
-using base::ok;
 using base::Status;
 
 constexpr Key kSpecProbe[] = {

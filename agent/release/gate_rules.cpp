@@ -17,7 +17,6 @@ namespace updagent::release {
 namespace {
 
 using base::Error;
-using base::Milliseconds;
 using base::ok;
 using base::Status;
 

@@ -4,7 +4,6 @@
 
 namespace updagent::service {
 
-using base::Result;
 using base::Status;
 
 // From now on connections wait in the new one's queue.

@@ -11,7 +11,6 @@ namespace updagent::service {
 using base::Code;
 using base::Error;
 using base::Json;
-using base::Result;
 using base::Status;
 
 release::ResolvedService worker_run(const release::ResolvedService& run,

@@ -15,7 +15,6 @@ namespace {
 
 using base::Code;
 using base::Error;
-using base::Json;
 using base::Milliseconds;
 using base::Result;
 
