@@ -53,6 +53,7 @@ class Engine {
   base::Status switch_over();
   base::Status watch();
   base::Status commit();
+  base::Result<store::TreeReport> verify_awake(const std::string& version);
   base::Status prove_and_watch(const release::Manifest& manifest, const std::string& user,
                                base::Milliseconds watch_time, base::Interrupt* interrupt);
   base::Status record_commit();

@@ -18,7 +18,7 @@ void ProbeLog::hear(const health::ProbeResult& result) {
   recorder_.event(result.healthy ? passed : "probe.failed", result.healthy ? "success" : "failure",
                   {{"probe", result.probe}, {"problem", result.problem}, {"output", result.output}},
                   result.duration_us);
-  static_cast<void>(recorder_.flush());  // a driver that dies now has said what it saw
+  unwritten_ = true;
 }
 
 // Failures always, as long as there is room; that a gate holds once, until it does not.
@@ -32,12 +32,24 @@ void ProbeLog::hear(const health::GateReport& report) {
   if (failed) {
     detail["in_a_row"] = report.in_a_row;
     detail["in_total"] = report.in_total;
-    last_failure_ = detail;
+    failures_[report.gate] = detail;
   }
   if (!is_news || ++gate_events_ > kMaxGateEvents) return;
   recorder_.event("gate." + std::string(health::gate_status_name(report.status)),
                   failed ? "failure" : "success", std::move(detail));
+  unwritten_ = true;
+}
+
+// A driver that dies afterwards has said what it saw.
+void ProbeLog::flush() {
+  if (!unwritten_) return;
+  unwritten_ = false;
   static_cast<void>(recorder_.flush());
+}
+
+journal::Json ProbeLog::failure_of(const std::string& gate) const {
+  const auto found = failures_.find(gate);
+  return found == failures_.end() ? journal::Json() : found->second;
 }
 
 }  // namespace updagent::deploy

@@ -25,9 +25,12 @@ class ProbeLog {
 
   void hear(const health::ProbeResult& result);
   void hear(const health::GateReport& report);
+  // Writes down what was heard. Not while it is heard: users do not wait for a disk when something
+  // is against the release.
+  void flush();
   std::size_t changes() const { return changes_; }
-  // Of the gate that failed last; null when none did.
-  const journal::Json& last_failure() const { return last_failure_; }
+  // Of this gate, the newest; null when it never failed.
+  journal::Json failure_of(const std::string& gate) const;
 
  private:
   int enough(const health::ProbeResult& result) const;
@@ -36,7 +39,8 @@ class ProbeLog {
   std::span<const release::Probe> probes_;
   std::map<std::string, bool> failed_before_;
   std::map<std::string, health::GateStatus> gates_;  // as they were last told
-  journal::Json last_failure_;
+  std::map<std::string, journal::Json> failures_;
+  bool unwritten_ = false;
   std::size_t changes_ = 0;
   std::size_t gate_events_ = 0;
 };

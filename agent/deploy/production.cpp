@@ -87,14 +87,21 @@ std::string missing_when_shared(const release::Manifest& manifest) {
   if (!manifest.rollout.steps.empty())
     missing.push_back("steps (" + std::to_string(manifest.rollout.steps.size()) + ")");
   std::vector<std::string> relative;
+  std::vector<std::string> unread;
   for (const release::Gate& gate : manifest.gates) {
     const auto condition =
         release::parse_condition(gate.condition, gate.type, gate.name, Code::internal);
-    if (condition && condition->relative) relative.push_back("'" + gate.name + "'");
+    const bool counts = gate.condition.starts_with("accepted_ratio");
+    if (gate.type == release::GateType::scrape || counts) {
+      unread.push_back("'" + gate.name + "'");
+    } else if (condition && condition->relative) {
+      relative.push_back("'" + gate.name + "'");
+    }
   }
   if (!relative.empty())
     missing.push_back("comparison with the active release (gate " + base::join(relative, ", ") +
                       ")");
+  if (!unread.empty()) missing.push_back("judgement by gate " + base::join(unread, ", "));
   if (manifest.rollout.standby == release::Standby::warm) missing.emplace_back("warm standby");
   for (std::string& one : missing) one.insert(0, "no ");
   return base::join(missing, ", ");

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "agent/base/failpoints.hpp"
+#include "agent/deploy/production.hpp"
 #include "agent/deploy/rollout_figures.hpp"
 
 namespace updagent::deploy {
@@ -26,6 +27,20 @@ constexpr int kDefaultWindowsInASpan = 5;
 
 std::string percent_text(int percent) {
   return std::to_string(percent) + " %";
+}
+
+// "" when it can be judged. What can't be judged at all must not keep a release from its commit.
+std::string why_not_judged(const release::Gate& gate, const Situation& situation) {
+  const bool counts_connections = gate.condition.starts_with("accepted_ratio");
+  const bool scrapes = gate.type == release::GateType::scrape;
+  const bool needs_users =
+      scrapes || gate.type == release::GateType::prometheus || counts_connections;
+  if (situation.first && needs_users) return "a first release may have no users yet";
+  if (situation.steered) return "";
+  if (counts_connections) return "connections are not steered, so nobody counts them";
+  if (scrapes && situation.handoff)
+    return "connections are shared: each look at the page could be at another generation's";
+  return "";
 }
 
 // Nothing: there is too little time to judge by them.
@@ -60,21 +75,20 @@ std::vector<release::Step> steps_to_take(const release::Rollout& wish, bool one_
 }
 
 GatesToJudge gates_to_judge(const release::Manifest& manifest,
-                            const std::vector<release::Step>& steps, bool service, bool first,
+                            const std::vector<release::Step>& steps, const Situation& situation,
                             const config::AppSettings& settings) {
   GatesToJudge judged;
   bool has_kernel_gate = false;
   for (release::Gate gate : manifest.gates) {
     gate.no_data_timeout = std::min(gate.no_data_timeout, settings.max_step_patience);
     has_kernel_gate = has_kernel_gate || gate.type == release::GateType::kernel;
-    const bool needs_traffic =
-        gate.type == release::GateType::scrape || gate.type == release::GateType::prometheus;
-    if (first && needs_traffic)
-      judged.left_out.push_back(gate.name);
-    else
+    const std::string why = why_not_judged(gate, situation);
+    if (why.empty())
       judged.gates.push_back(std::move(gate));
+    else
+      judged.left_out.push_back({gate.name, why});
   }
-  if (!service || has_kernel_gate) return judged;
+  if (!situation.service || has_kernel_gate) return judged;
   const Milliseconds window = default_window(manifest, steps, settings);
   if (window.count() == 0) return judged;
   for (release::Gate& gate : health::default_gates()) {
@@ -90,14 +104,17 @@ Rollout::Rollout(Parts parts)
 Rollout::~Rollout() = default;
 
 Status Rollout::open() {
-  const bool one_by_one = steered() && parts_.service->active().number != 0;
+  const bool handoff = parts_.manifest->strategy == release::kStrategyHandoff;
+  const bool one_by_one =
+      steered() && parts_.service->active().number != 0 &&
+      steps_without_shares(*parts_.manifest, parts_.manifest->service->listeners).empty();
   steps_ = steps_to_take(parts_.manifest->rollout, one_by_one, *parts_.settings);
-  GatesToJudge judged = gates_to_judge(*parts_.manifest, steps_, parts_.service != nullptr,
-                                       parts_.first, *parts_.settings);
+  GatesToJudge judged = gates_to_judge(
+      *parts_.manifest, steps_, {parts_.service != nullptr, handoff, steered(), parts_.first},
+      *parts_.settings);
   gates_ = std::move(judged.gates);
-  for (const std::string& gate : judged.left_out)
-    parts_.recorder->event("gate.skipped", "skipped",
-                           {{"gate", gate}, {"what", "a first release may have no users yet"}});
+  for (const auto& [gate, why] : judged.left_out)
+    parts_.recorder->event("gate.skipped", "skipped", {{"gate", gate}, {"what", why}});
   UPD_TRY(look());
   opened_ = began_ = measured_;
   auto judge = health::GateJudge::make(
@@ -132,7 +149,8 @@ health::JudgeSetup Rollout::judge_setup() {
   };
   if (!steered()) return setup;
   setup.candidate.steer = service->steer(service->candidate().number);
-  if (service->active().number != 0)
+  // of strategy restart the one before is gone
+  if (service->active().number != 0 && parts_.manifest->strategy == release::kStrategyHandoff)
     setup.active = health::Side{service->active().number, service->active().version,
                                 service->steer(service->active().number)};
   return setup;
@@ -145,7 +163,7 @@ Status Rollout::take_steps() {
   detail_ = Json::object();
   UPD_TRY(obey());
   // ordered before there was any share: nobody comes to the candidate until it is resumed
-  if (!paused_by_.empty()) UPD_TRY(hold({.percent = 0}));
+  UPD_TRY(hold_back());
   Json taken = Json::array();
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     // promoted: the rest in one
@@ -203,37 +221,68 @@ Status Rollout::watch(Milliseconds span) {
   stretch.step = steps_.empty() ? 0 : steps_.size() - 1;
   stretch.watching = true;
   const Status held = hold(stretch);
+  if (promoted_) summary_ = "promoted by an operator";
   base::failpoint::hit("deploy.after_probes");
   if (log_.changes() > kMaxProbeEvents) detail_["probe_changes"] = log_.changes();
   return held;
 }
 
+// Before there is any share: nothing to judge.
+Status Rollout::hold_back() {
+  while (!paused_by_.empty()) {
+    if (parts_.interrupt != nullptr && parts_.interrupt->requested())
+      return Error(Code::interrupted, "stopped before the traffic was shifted");
+    UPD_TRY(parts_.service->listen(kLookEvery, parts_.interrupt));
+    UPD_TRY(obey());
+  }
+  return base::ok();
+}
+
+// Whatever is against the release: first its users go back.
+Status Rollout::hold(const Stretch& stretch) {
+  Status held = hold_until_over(stretch);
+  if (!held && parts_.service != nullptr) parts_.service->withdraw();
+  log_.flush();
+  return held;
+}
+
+// Of the stretch; what an operator's pause took does not count.
+Milliseconds Rollout::time_left(Milliseconds span) const {
+  const std::int64_t until =
+      paused_by_.empty() ? base::monotonic_now_us() : std::max(paused_us_, began_us_);
+  return std::max(span - Milliseconds((until - began_us_) / 1000), Milliseconds(0));
+}
+
 // Until its time is over, every gate has held for a whole window of it and nobody pauses; or until
 // something is against the release.
-Status Rollout::hold(const Stretch& stretch) {
+Status Rollout::hold_until_over(const Stretch& stretch) {
   judge_->begin_step();
   UPD_TRY(look_anew());
   began_ = measured_;
   shown_us_ = 0;
-  const base::Deadline end = base::Deadline::in(stretch.span);
-  const base::Deadline last = base::Deadline::in(stretch.span + stretch.patience);
-  const base::Deadline say_why = base::Deadline::in(stretch.span + kSayWhyAfter);
+  began_us_ = base::monotonic_now_us();
   for (;;) {
     UPD_TRY(obey());
     if (promoted_) break;
     UPD_TRY(look());
     const std::string open = still_open(stretch);
+    const Milliseconds left = time_left(stretch.span);
     const bool waits = !paused_by_.empty();
-    if (end.passed() && open.empty() && !waits) break;
-    const bool too_few_came =
-        stretch.min_connections > 0 && last.passed() &&
-        count().candidate < static_cast<std::uint64_t>(stretch.min_connections);
-    if (too_few_came && !waits) return too_few(stretch);
-    show(stretch, end.left(), say_why.passed() ? open : "", false);
-    UPD_TRY(judge_for(end.passed() ? kLookEvery : std::min(end.left(), kLookEvery)));
-    if (end.passed()) note_no_data(judge_->standing());
+    if (waits) judge_->restart_no_data_clocks();
+    if (left.count() == 0 && open.empty() && !waits) break;
+    if (!waits && too_few_came(stretch)) return too_few(stretch);
+    const bool say_why = time_left(stretch.span + kSayWhyAfter).count() == 0;
+    show(stretch, left, say_why ? open : "", false);
+    UPD_TRY(judge_for(left.count() > 0 ? std::min(left, kLookEvery) : kLookEvery));
+    log_.flush();
+    if (left.count() == 0) note_no_data(judge_->standing());
   }
   return end_stretch(stretch);
+}
+
+bool Rollout::too_few_came(const Stretch& stretch) const {
+  return stretch.min_connections > 0 && time_left(stretch.span + stretch.patience).count() == 0 &&
+         count().candidate < static_cast<std::uint64_t>(stretch.min_connections);
 }
 
 Status Rollout::judge_for(Milliseconds span) {
@@ -305,13 +354,15 @@ Error Rollout::too_few(const Stretch& stretch) const {
 
 Error Rollout::against(const health::Verdict& verdict) {
   base::failpoint::hit("deploy.before_verdict");
+  if (parts_.service != nullptr) parts_.service->withdraw();
   if (verdict.interrupted) return {Code::interrupted, "stopped while the release was watched"};
   if (tick_error_) return *tick_error_;
   const bool by_gate = std::any_of(gates_.begin(), gates_.end(), [&](const release::Gate& gate) {
     return gate.name == verdict.probe && gate.type != release::GateType::probe;
   });
   detail_[by_gate ? "gate" : "probe"] = verdict.probe;
-  if (by_gate && log_.last_failure().is_object()) detail_["verdict"] = log_.last_failure();
+  if (const Json failure = log_.failure_of(verdict.probe); by_gate && failure.is_object())
+    detail_["verdict"] = failure;
   if (!verdict.output.empty()) detail_["output"] = verdict.output;
   if (parts_.service != nullptr)
     if (std::string last = parts_.service->output_of_candidate(); !last.empty())
@@ -342,6 +393,7 @@ void Rollout::obey(const OperatorOrder& order) {
                           parts_.manifest->app);
   } else if (order.word == "resume" && !paused_by_.empty()) {
     paused_by_.clear();
+    began_us_ += base::monotonic_now_us() - std::max(paused_us_, began_us_);
     parts_.recorder->event("rollout.resumed", "success", detail);
   } else if (order.word == "promote") {
     promoted_ = true;
@@ -363,6 +415,7 @@ Status Rollout::check_pause() const {
 void Rollout::note_no_data(const health::Standing& standing) {
   if (standing.no_data == no_data_) return;
   no_data_ = standing.no_data;
+  if (++no_data_events_ > kMaxGateEvents) return;
   parts_.recorder->event(no_data_ ? "rollout.paused" : "rollout.resumed", "success",
                          {{"by", "no data"}, {"what", standing.waiting_for}});
   static_cast<void>(parts_.recorder->flush());

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/config/settings.hpp"
@@ -31,13 +32,20 @@ std::vector<release::Step> steps_to_take(const release::Rollout& wish, bool one_
                                          const config::AppSettings& settings);
 struct GatesToJudge {
   std::vector<release::Gate> gates;
-  std::vector<std::string> left_out;  // names of those that can't be judged yet
+  std::vector<std::pair<std::string, std::string>> left_out;  // name, and why it can't be judged
+};
+struct Situation {
+  bool service = false;
+  bool handoff = false;
+  bool steered = false;
+  bool first = false;
 };
 // The release's gates, and the default ones beside them where it wrote no kernel gate and there is
 // time to judge. `service`: the release runs one. `first`: of this app, which may have no users
-// yet, so gates that need traffic would keep it from ever being committed.
+// yet, so gates that need traffic would keep it from ever being committed. `steered`: connections
+// of users, and ours, can be told apart by generation.
 GatesToJudge gates_to_judge(const release::Manifest& manifest,
-                            const std::vector<release::Step>& steps, bool service, bool first,
+                            const std::vector<release::Step>& steps, const Situation& situation,
                             const config::AppSettings& settings);
 
 class Rollout {
@@ -91,9 +99,13 @@ class Rollout {
   health::JudgeSetup judge_setup();
   base::Status take_step(std::size_t index);
   base::Status hold(const Stretch& stretch);
+  base::Status hold_until_over(const Stretch& stretch);
+  base::Status hold_back();
   base::Status judge_for(base::Milliseconds span);
+  base::Milliseconds time_left(base::Milliseconds span) const;
   base::Error against(const health::Verdict& verdict);
   base::Status end_stretch(const Stretch& stretch);
+  bool too_few_came(const Stretch& stretch) const;
   base::Error too_few(const Stretch& stretch) const;
   void say_nothing_came(const Stretch& stretch);
   void warn_of_few_clients(const Stretch& stretch);
@@ -126,8 +138,10 @@ class Rollout {
   std::int64_t looked_us_ = 0;
   std::int64_t looked_thoroughly_us_ = 0;
   std::int64_t shown_us_ = 0;
+  std::int64_t began_us_ = 0;  // the stretch; later by what pauses took
   std::string paused_by_;
   std::int64_t paused_us_ = 0;
+  std::size_t no_data_events_ = 0;
   bool promoted_ = false;
   bool no_data_ = false;
   bool warned_of_clients_ = false;

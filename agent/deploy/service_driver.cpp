@@ -137,6 +137,7 @@ Status ServiceDriver::wait_for_room(const base::Deadline& end, const std::string
           .hint("apply with --end-oldest, or a shorter service.drain_timeout");
     UPD_ASSIGN(const auto news, next_news(end.left(), interrupt));
     if (news && news->value("life", std::string()) == "gone") return base::ok();
+    if (news) UPD_TRY(hear(*news));
     // a supervisor that died may have told nobody: its successor is asked
     if (!news && resumed_) return base::ok();
   }
@@ -145,7 +146,7 @@ Status ServiceDriver::wait_for_room(const base::Deadline& end, const std::string
 Status ServiceDriver::hear(const Json& news) {
   const std::string kind = news.value("news", std::string());
   if (kind == "order") return hear_order(news);
-  if (kind == "lease_lost")
+  if (kind == "lease_lost" && !going_back_)
     return Error(Code::probe_failed, "the lease of the candidate's traffic ran out");
   if (kind != "generation" || news.value("number", std::uint64_t{0}) != candidate_.number)
     return base::ok();
@@ -163,9 +164,10 @@ Status ServiceDriver::hear_order(const Json& news) {
   const bool is_new = order.id > last_order_;
   last_order_ = std::max(last_order_, order.id);
   static_cast<void>(ask("order_taken", {{"order_id", order.id}}));
+  if (going_back_ || !is_new) return base::ok();
   if (order.word == "abort")
     return Error(Code::aborted, "the deployment was aborted by " + order.actor);
-  if (is_new && orders_.size() < kMaxOrders) orders_.push_back(std::move(order));
+  if (orders_.size() < kMaxOrders) orders_.push_back(std::move(order));
   return base::ok();
 }
 
@@ -257,6 +259,7 @@ Status ServiceDriver::roll_back(const std::string& reason,
                                 const std::optional<release::ResolvedService>& again) {
   candidate_ = ServiceStatus();
   renews_ = false;  // whatever becomes of this
+  going_back_ = true;
   base::UniqueFd descriptor;
   if (again) {
     UPD_ASSIGN(const std::string text, release::resolved_service_to_json(*again, Code::internal));
@@ -267,7 +270,18 @@ Status ServiceDriver::roll_back(const std::string& reason,
   return base::ok();
 }
 
+void ServiceDriver::withdraw() {
+  static_cast<void>(ask("weight", {{"weight", 0}}));
+  renews_ = false;
+}
+
+Status ServiceDriver::listen(base::Milliseconds span, base::Interrupt* interrupt) {
+  UPD_ASSIGN(const auto news, next_news(span, interrupt));
+  return news ? hear(*news) : base::ok();
+}
+
 Status ServiceDriver::end() {
+  going_back_ = true;
   UPD_TRY(ask("end"));
   return base::ok();
 }

@@ -59,6 +59,11 @@ class ServiceDriver {
   base::Status wait_ready(base::Milliseconds patience, base::Interrupt* interrupt);
   base::Status mark_ready();
   base::Status set_weight(std::uint16_t weight);
+  // Its users go to the release before at once, whatever else the way back takes. Errors are for
+  // roll_back() to find.
+  void withdraw();
+  // Hears the supervisor for `span`, or until an interrupt: for whoever has nothing else to do.
+  base::Status listen(base::Milliseconds span, base::Interrupt* interrupt);
   // The last question before the release is committed: is the candidate still there, and is the
   // deployment still ours?
   base::Status confirm();
@@ -122,6 +127,7 @@ class ServiceDriver {
   bool resumed_ = false;  // by the last next_news()
   bool weighted_ = false;
   bool renews_ = false;
+  bool going_back_ = false;  // what was ordered or lost before decides nothing any more
   std::int64_t renewed_us_ = 0;
 };
 

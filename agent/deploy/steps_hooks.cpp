@@ -7,6 +7,7 @@
 #include "agent/base/failpoints.hpp"
 #include "agent/base/text.hpp"
 #include "agent/deploy/engine.hpp"
+#include "agent/health/served_command.hpp"
 
 namespace updagent::deploy {
 
@@ -63,8 +64,12 @@ base::Status Engine::run_hook(std::string_view name, const std::optional<release
   spec.working_directory = place.release_directory;
   spec.identity = place.identity;
   spec.time_limit = std::min(command->timeout, plan_.settings.app.max_hook_timeout);
-  return run_logged(name, spec, manifest, user, [interrupt](const base::ChildSpec& what) {
-    return base::run_child(what, interrupt);
+  // the candidate's share holds only as long as somebody says so
+  health::ProbeContext awake;
+  awake.interrupt = interrupt;
+  if (plan_.service) awake.on_tick = [this] { return plan_.service->tick(); };
+  return run_logged(name, spec, manifest, user, [&awake](const base::ChildSpec& what) {
+    return awake.on_tick ? health::run_served(what, awake) : base::run_child(what, awake.interrupt);
   });
 }
 
@@ -80,6 +85,8 @@ base::Status Engine::run_logged(std::string_view hook, const base::ChildSpec& sp
   base::failpoint::hit("deploy.after_hook." + std::string(hook));
   if (!ran) {
     recorder_.event("hook.finished", "failure", {{"hook", hook}, {"problem", ran.error().line()}});
+    // not of the command: who looks after the deployment meanwhile has ended it
+    if (ran.error().code() == Code::aborted) return ran.error();
     return Error(Code::hook_failed, ran.error().message())
         .hint(ran.error().hint())
         .with_context(called);

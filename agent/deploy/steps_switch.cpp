@@ -1,5 +1,6 @@
 // pre_upgrade, switch, watch, commit: the candidate goes into service and is judged.
 #include <algorithm>
+#include <future>
 
 #include "agent/base/failpoints.hpp"
 #include "agent/base/files.hpp"
@@ -57,7 +58,7 @@ base::Status Engine::switch_over() {
 base::Status Engine::watch() {
   const base::Milliseconds watch_time =
       std::min(plan_.manifest->rollout.watch, plan_.settings.app.max_watch);
-  if (!plan_.rollout && plan_.manifest->gates.empty())
+  if (!plan_.rollout && !plan_.service && plan_.manifest->gates.empty())
     return prove_and_watch(*plan_.manifest, *plan_.user, watch_time, context_.interrupt);
   // its probes have passed before it had a user, but for those that had no such time
   if (!plan_.rollout) {
@@ -116,7 +117,10 @@ base::Status Engine::prove(const release::Manifest& manifest, const std::string&
   if (steered && has_commands(manifest))
     UPD_TRY(open_doors(plan_.service->candidate().number, context, doors));
   ProbeLog log(recorder_, manifest.probes);
-  const auto on_result = [&log](const health::ProbeResult& result) { log.hear(result); };
+  const auto on_result = [&log](const health::ProbeResult& result) {
+    log.hear(result);
+    log.flush();
+  };
   UPD_ASSIGN(health::Verdict verdict, health::prove(manifest.probes, context, on_result));
   base::failpoint::hit("deploy.after_probes");
   if (verdict.healthy && watch_time.count() > 0) {
@@ -140,11 +144,23 @@ base::Status Engine::prove(const release::Manifest& manifest, const std::string&
   return base::ok();
 }
 
+// A large tree takes longer than the lease of the candidate's share holds: it is renewed meanwhile.
+base::Result<store::TreeReport> Engine::verify_awake(const std::string& version) {
+  auto looking = std::async(std::launch::async, [&] {
+    return store::verify_tree(plan_.store->path(version), *plan_.manifest, context_.interrupt);
+  });
+  base::Status alive = base::ok();
+  while (looking.wait_for(kRenewEvery / 2) != std::future_status::ready)
+    if (alive && plan_.service) alive = plan_.service->tick();
+  auto report = looking.get();
+  UPD_TRY(alive);
+  return report;
+}
+
 base::Status Engine::commit() {
   // One last look at all of it: a hook, a disk or a stranger may have changed a file since.
   const std::string& version = recorder_.row().to_version;
-  UPD_ASSIGN(const store::TreeReport report,
-             store::verify_tree(plan_.store->path(version), *plan_.manifest, context_.interrupt));
+  UPD_ASSIGN(const store::TreeReport report, verify_awake(version));
   recorder_.event("release.verified", report.problems.empty() ? "success" : "failure",
                   {{"entries", report.entries}, {"problems", report.problems}});
   if (!report.problems.empty())

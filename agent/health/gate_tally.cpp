@@ -40,6 +40,10 @@ void GateTally::begin_step() {
   passed_ = false;
   status_.reset();
   text_.clear();
+  restart_no_data_clock();
+}
+
+void GateTally::restart_no_data_clock() {
   last_data_us_ = base::monotonic_now_us();
 }
 
@@ -102,9 +106,8 @@ std::optional<Verdict> GateTally::decide(const Judgement& judgement) const {
       return against(title_ + " " + times(in_a_row_) + row + ": " + judgement.text,
                      judgement.output);
     }
-    if (max_failures_ > 0 && in_total_ > max_failures_)
-      return against(title_ + " " + times(in_total_) + " in total, where at most " +
-                         std::to_string(max_failures_) + " may: " + judgement.text,
+    if (max_failures_ > 0 && in_total_ >= max_failures_)
+      return against(title_ + " " + times(in_total_) + " in total: " + judgement.text,
                      judgement.output);
   }
   const bool is_nothing = judgement.status == GateStatus::no_data && !judgement.is_too_few;

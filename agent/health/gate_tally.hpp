@@ -20,6 +20,7 @@ class GateTally {
   GateTally(const release::Probe& probe, const GateJudge::OnGate& on_gate);
 
   void begin_step();
+  void restart_no_data_clock();
   // A verdict when this decides against the release.
   std::optional<Verdict> add(Judgement judgement);
   // The same, when it has had no data for too long.

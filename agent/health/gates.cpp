@@ -226,6 +226,10 @@ base::Result<std::optional<Verdict>> GateJudge::step(base::Milliseconds at_most)
   return std::optional<Verdict>();
 }
 
+void GateJudge::restart_no_data_clocks() {
+  for (State::Judged& gate : state_->gates) gate.tally.restart_no_data_clock();
+}
+
 Standing GateJudge::standing() const {
   Standing standing;
   standing.all_passed = true;

@@ -124,6 +124,8 @@ class GateJudge {
   // soon as one is against the release; nothing while none is.
   base::Result<std::optional<Verdict>> step(base::Milliseconds at_most);
   Standing standing() const;
+  // The time without data begins anew: nobody is to blame for what a pause takes.
+  void restart_no_data_clocks();
 
  private:
   struct State;

@@ -23,6 +23,9 @@ using base::Result;
 using base::Status;
 using base::UniqueFd;
 
+// Of what enter_probe() returns: the place, and which use of it.
+constexpr unsigned kProbeSerialShift = 8;
+constexpr unsigned kProbeIndexMask = 0xFF;
 constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
 
 // The kernel's program reads this memory at any time; a store is whole and in order.
@@ -224,8 +227,10 @@ Result<unsigned> Policy::enter_probe(const Address& source, Slot slot, std::uint
         .got(source.text() + " to slot " + std::to_string(slot));
   const __u32 entered = load(shared_->probes_entered);
   for (unsigned i = 0; i < kMaxProbes; ++i) {
-    if ((entered & 1U << i) != 0) continue;
     SteeringProbe& probe = shared_->probes[i];
+    // whoever entered it may have died: past its time it steers nobody
+    const bool over = load(probe.expires_ns) <= steering_now_ns();
+    if ((entered & 1U << i) != 0 && !over) continue;
     const auto bytes = wire_source(source);
     static_assert(sizeof probe.source == sizeof bytes);
     std::memcpy(probe.source, bytes.data(), bytes.size());
@@ -234,20 +239,26 @@ Result<unsigned> Policy::enter_probe(const Address& source, Slot slot, std::uint
     store(probe.match, std::uint32_t{source.port} << kProbePortShift |
                            std::uint32_t{slot} << kProbeSlotShift | probe.serial);
     store(shared_->probes_entered, entered | 1U << i);
-    return i;
+    return i | probe.serial << kProbeSerialShift;
   }
   return Error(base::Code::busy,
                "all " + std::to_string(kMaxProbes) + " places for probes are taken");
 }
 
+// One that comes late finds its place given to somebody else.
 void Policy::clear_probe(unsigned entry) {
-  if (entry >= kMaxProbes) return;
-  store(shared_->probes_entered, load(shared_->probes_entered) & ~(1U << entry));
-  store(shared_->probes[entry].match, 0);
+  const unsigned index = entry & kProbeIndexMask;
+  if (index >= kMaxProbes || shared_->probes[index].serial != entry >> kProbeSerialShift) return;
+  free_probe(index);
+}
+
+void Policy::free_probe(unsigned index) {
+  store(shared_->probes_entered, load(shared_->probes_entered) & ~(1U << index));
+  store(shared_->probes[index].match, 0);
 }
 
 void Policy::clear_probes() {
-  for (unsigned i = 0; i < kMaxProbes; ++i) clear_probe(i);
+  for (unsigned i = 0; i < kMaxProbes; ++i) free_probe(i);
 }
 
 }  // namespace updagent::listen

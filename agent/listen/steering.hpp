@@ -95,7 +95,7 @@ class Policy {
 
   // Connections from exactly `source` (what the probe's socket is bound to: one address and port)
   // go to `slot`, until the entry is cleared or expires; while that slot has no socket they are
-  // refused. Code::busy when kMaxProbes are entered. A successor clears them all.
+  // refused. Code::busy when kMaxProbes are entered that have not expired.
   base::Result<unsigned> enter_probe(const Address& source, Slot slot, std::uint64_t expires_ns);
   void clear_probe(unsigned entry);
   void clear_probes();
@@ -104,6 +104,7 @@ class Policy {
   Policy(base::UniqueFd map, SteeringPolicy* shared) : map_(std::move(map)), shared_(shared) {}
   static base::Result<Policy> map_memory(base::UniqueFd map);
   bool lease_is_over() const;
+  void free_probe(unsigned index);
   base::UniqueFd map_;
   SteeringPolicy* shared_ = nullptr;
 };

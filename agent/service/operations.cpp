@@ -21,7 +21,8 @@ using base::Status;
 
 // Killing all of a generation and clearing up after it, once its own time is over.
 constexpr base::Milliseconds kEndMargin{10'000};
-constexpr std::uint64_t kProbeLeaseNs = 60ULL * 1'000'000'000;  // longer than any probe may take
+// Longer than any handshake takes; a probe is brought to its generation by its first packet.
+constexpr std::uint64_t kProbeLeaseNs = 20ULL * 1'000'000'000;
 
 std::uint64_t lease_end_ns() {
   return listen::steering_now_ns() + static_cast<std::uint64_t>(kLease.count()) * 1'000'000;
@@ -107,6 +108,11 @@ Result<Answer> Supervisor::op_begin(const Request& request) {
   check_steering();
   look_for_strangers();
   if (!deployment_) deployment_.emplace();
+  if (request.number("resumes") == 0) {  // whoever begins anew was not given what another one was
+    deployment_->orders.clear();
+    deployment_->aborted_by.clear();
+    deployment_->progress = Json();
+  }
   deployment_->epoch = ++epoch_;
   deployment_->driver = request.connection;
   deployment_->orphan_timer.reset();
@@ -147,7 +153,6 @@ Result<Answer> Supervisor::op_start(const Request& request) {
   UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
   deployment_->candidate = generation->number();
   deployment_->lease_lost = false;  // of another candidate, if of any
-  deployment_->aborted_by.clear();
   Status started = base::ok();
   if (restarts && before != nullptr) {
     started = replace_in_place(*generation, *before);
@@ -272,7 +277,7 @@ Result<Answer> Supervisor::op_rollback(const Request& request) {
 }
 
 Result<Answer> Supervisor::op_end(const Request&) {
-  if (deployment_->candidate != 0) give_up_candidate("the deployment was ended");
+  if (deployment_->candidate != 0) end_by_link("the deployment was ended");
   deployment_.reset();
   save_state();
   return Answer::object();

@@ -38,11 +38,11 @@ Result<Answer> Supervisor::op_order(const Request& request) {
   const std::uint64_t id = next_order_++;
   const std::string actor = request.text("actor").substr(0, kMaxActorBytes);
   deployment_->orders.push_back({id, word, actor, request.connection});
-  event("deployment.ordered", "success", candidate(), {{"order", word}, {"actor", actor}});
-  if (word == kAbort) {
+  if (word == kAbort) {  // users first
     deployment_->aborted_by = actor.empty() ? "an operator" : actor;
     withdraw_weight();
   }
+  event("deployment.ordered", "success", candidate(), {{"order", word}, {"actor", actor}});
   save_state();
   tell_orders();
   return Answer{{"order_id", id}, {"trace_id", deployment_->trace_id}};

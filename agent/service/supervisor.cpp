@@ -658,16 +658,18 @@ void Supervisor::driver_gone(ConnectionId connection) {
 // Nobody came to end it: the link says what was decided.
 void Supervisor::orphaned() {
   if (!deployment_ || deployment_->driver != 0) return;
-  const Generation* generation = candidate();
-  if (generation != nullptr && committed_version() == generation->version()) {
-    promote_candidate();
-    if (const Generation* now = active(); now != nullptr && now->life() == Life::down)
-      restart_later(now->number());
-  } else if (deployment_->candidate != 0) {
-    give_up_candidate("its driver died, and nobody ended the deployment");
-  }
+  end_by_link("its driver died, and nobody ended the deployment");
   deployment_.reset();
   save_state();
+}
+
+void Supervisor::end_by_link(const std::string& why) {
+  const Generation* generation = candidate();
+  if (generation == nullptr || committed_version() != generation->version())
+    return give_up_candidate(why);
+  promote_candidate();
+  if (const Generation* now = active(); now != nullptr && now->life() == Life::down)
+    restart_later(now->number());
 }
 
 Status Supervisor::start_committed(release::ResolvedService run) {

@@ -201,6 +201,7 @@ class Supervisor {
   base::Status apply_roles(std::uint16_t weight, std::uint64_t expires_ns);
   void lease_expired();
   void orphaned();
+  void end_by_link(const std::string& why);
   // restarting.cpp
   base::Status replace_in_place(Generation& next, Generation& before);
   base::Status bring_old_back(const std::string& why);

@@ -75,12 +75,12 @@ TEST(ProductionTest, WhatASharedHandoffLacksIsWhatTheReleaseAsksFor) {
   absolute.condition = "error_ratio <= 0.05";
   release::Gate relative;
   relative.name = "slower";
-  relative.type = release::GateType::scrape;
-  relative.condition = "p99 <= 3.0 x active";
+  relative.type = release::GateType::kernel;
+  relative.condition = "memory <= 3.0 x active";
   manifest.gates = {absolute, relative};
   EXPECT_EQ(missing_when_shared(manifest),
             "no preflight, no warm-up, no smoke commands (2), no steps (3), no comparison with the "
-            "active release (gate 'slower')");
+            "active release (gate 'slower'), no judgement by gate 'errors'");
 }
 
 TEST(ProductionTest, StepsOfWhatGoesOverAsAWholeAreTold) {
