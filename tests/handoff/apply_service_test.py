@@ -214,6 +214,84 @@ class Room(Case):
         self.assertEqual(cut[0]["detail"]["connections"], 1)
 
 
+    def test_one_that_waits_for_room_can_be_aborted(self):
+        self.node_.configure("[run]\nmax_generations = 2\n", app="demo")
+        self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
+        with socket.create_connection(("127.0.0.1", self.port)) as held:
+            held.sendall(b"GET /stream?bytes=1000000&rate=100 HTTP/1.1\r\nHost: x\r\n\r\n")
+            self.assertTrue(held.recv(1))
+            self.assert_exit(self.node_.apply(self.release("2.0.0")), 0)
+            waiting = subprocess.Popen([harness.BINARY, "--root", self.node_.root, "apply", self.release("3.0.0")],
+                                       stderr=subprocess.PIPE, text=True)
+            line = ""
+            while "waiting for room" not in line:
+                line = waiting.stderr.readline()
+                self.assertTrue(line, "it ended without waiting")
+            self.assert_exit(self.node_.run("deployment", "abort", "demo"), 0)
+            waiting.communicate(timeout=60)
+            self.assertEqual((waiting.returncode, self.node_.current()), (1, "2.0.0"))
+
+
+class Gates(Case):
+    """Where nothing is compared gates judge the watch."""
+
+    failing = """[[gate]]
+name = "never"
+type = "exec"
+command = ["/bin/false"]
+interval = "500ms"
+failures = 1
+[rollout]
+watch = "60s"
+"""
+
+    def assert_undone(self, done):
+        self.assert_exit(done, 4)
+        self.assertEqual(done.json["error"]["code"], "gate_failed", done)
+        self.assertIn("gate 'never'", done.json["error"]["message"])
+        self.assertEqual((self.node_.current(), self.node_.committed()), ("1.0.0", "1.0.0"))
+
+    def test_of_a_service_that_must_not_run_twice(self):
+        self.assert_exit(self.node_.apply(self.release("1.0.0", strategy="restart")), 0)
+        self.assert_undone(self.node_.apply(self.release("2.0.0", strategy="restart", more=self.failing)))
+        wait_for(lambda: [(g["version"], g["state"]) for g in self.generations()] == [("1.0.0", "ready")], "the old one")
+        self.assertIn("1.0.0", self.serving())
+
+    def test_of_files(self):
+        def files(version, more):
+            return self.workshop.pack(version, 'strategy = "files"\n' + more, {"a": version.encode()})
+        self.assert_exit(self.node_.apply(files("1.0.0", "")), 0)
+        self.assert_undone(self.node_.apply(files("2.0.0", self.failing)))
+
+
+class WayBack(Case):
+    def test_from_a_committed_release_that_can_not_start_any_more(self):
+        flag = self.node_.root / "flag"
+        flag.touch()
+        self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
+        demo = json.dumps(f"test -e {flag} && exec bin/demo-service --version 2.0.0 --generation 2.0.0")
+        spec = f"""strategy = "handoff"
+[service]
+command = ["/bin/sh", "-c", {demo}]
+ready_timeout = "5s"
+[[service.listener]]
+name = "http"
+address = "tcp:127.0.0.1:{self.port}"
+[rollout]
+watch = "0s"
+"""
+        broken = self.workshop.pack("2.0.0", spec, {"bin/demo-service": (pathlib.Path(DEMO).read_bytes(), 0o755)})
+        self.assert_exit(self.node_.apply(broken), 0)
+        wait_for(lambda: [g["version"] for g in self.generations()] == ["2.0.0"], "the new one alone")
+        flag.unlink()
+        os.kill(self.generations()[0]["pid"], signal.SIGKILL)
+        wait_for(lambda: [e for e in self.node_.events("--app", "demo") if e["event"] == "service.crash_loop"]
+                 or self.node_.run("recover").code, "the crash loop")
+        self.assert_exit(self.node_.run("rollback", "demo"), 0)
+        self.assertEqual((self.node_.current(), self.node_.committed()), ("1.0.0", "1.0.0"))
+        self.assertIn("1.0.0", self.serving())
+
+
 class Strangers(Case):
     def test_a_socket_that_joins_later_is_reported(self):
         self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)

@@ -80,6 +80,20 @@ class Orders(canary.Case):
                 self.assert_only(canary.NONE)
                 self.assert_settled_as(self.before)
 
+    def test_an_abort_that_comes_twice_or_into_the_way_back_is_one(self):
+        driver = self.apply_stopped_at(self.release(rollout=LONG_STEPS), "deploy.step.10", "deploy.before_rollback_link")
+        self.order("abort")
+        self.order("abort")
+        driver.resume()
+        canary.scene.wait_stopped(driver.pid)
+        self.order("abort")
+        driver.resume()
+        done = driver.end()
+        self.assert_exit(done, 4)
+        self.assertEqual(done.json["reason"], "aborted")
+        self.assert_only(canary.NONE)
+        self.assert_settled_as(self.before)
+
     def test_abort_before_the_switch_ends_it_with_nothing_changed(self):
         for place in ("deploy.begin.stage", "deploy.after_start"):
             with self.subTest(place):

@@ -56,6 +56,19 @@ TEST_F(PolicyTest, What_makes_no_sense_is_refused_and_changes_nothing) {
   EXPECT_EQ(policy.roles(), candidate_at(1, 100));
 }
 
+TEST_F(PolicyTest,
+       Places_of_probes_whose_asker_died_are_given_away_and_he_can_t_clear_them_any_more) {
+  Policy policy = must(Policy::create());
+  const auto source = [](int port) { return parse("tcp:127.0.0.1:" + std::to_string(port)); };
+  std::vector<unsigned> dead;
+  for (int i = 0; i < kMaxProbes; ++i)
+    dead.push_back(must(policy.enter_probe(source(1000 + i), 1, steering_now_ns() - 1)));
+  const std::uint64_t later = steering_now_ns() + 60 * kSecondNs;
+  for (int i = 0; i < kMaxProbes; ++i) must(policy.enter_probe(source(2000 + i), 1, later));
+  for (const unsigned entry : dead) policy.clear_probe(entry);
+  EXPECT_EQ(policy.enter_probe(source(3000), 1, later).error().code(), base::Code::busy);
+}
+
 TEST_F(PolicyTest, A_lease_that_ran_out_is_neither_renewed_nor_given_a_weight) {
   Policy policy = must(Policy::create());
   must(policy.set(candidate_at(1, 100), 1));
