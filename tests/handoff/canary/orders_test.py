@@ -30,9 +30,20 @@ class Orders(canary.Case):
         deployment = self.status()["deployment"]
         self.assertEqual((deployment["stage"], deployment["weight_percent"]), ("shift", percent))
 
+    def assert_status_tells_it(self, percent):
+        wait_for(lambda: self.status()["deployment"]["paused"], "the pause in the status")
+        wait_for(lambda: self.status()["deployment"]["measured_percent"] is not None, "its connections in the status")
+        told = self.status()["deployment"]
+        self.assertEqual(told["step_percent"], percent)
+        self.assertTrue(told["waiting_for"].startswith("paused by "), told)
+        self.assertTrue(0 < told["measured_percent"] < 100, told)
+        line = next(one for one in self.node_.run("status", env=scene.ENV).out.splitlines() if one.startswith("  step "))
+        self.assertRegex(line, rf"^  step {percent} %, measured \d+\.\d %, paused by ")
+
     def test_a_pause_holds_a_step_beyond_its_time_until_it_is_resumed(self):
         driver = self.paused_at("deploy.step.50")
         self.assert_held(50)
+        self.assert_status_tells_it(50)
         answer = self.deployment("resume")
         self.assertEqual((answer["order"], answer["taken"]), ("resume", True))
         done = driver.end()

@@ -5,7 +5,9 @@
 
 #include <array>
 #include <filesystem>
+#include <vector>
 
+#include "agent/base/unique_fd.hpp"
 #include "tests/unit/base/test_directory.hpp"
 
 namespace updagent::launch {
@@ -87,6 +89,27 @@ TEST(MemoryCheck, Processes_count_with_their_share_and_the_dead_with_nothing) {
   const MemoryInUse two = memory_in_use(nullptr, more);
   EXPECT_EQ(two.measured_as, "PSS of 2 processes");
   EXPECT_LT(two.bytes, 2 * one.bytes);
+}
+
+TEST(Descriptors, Each_that_is_opened_counts_once_for_each_process_and_the_dead_with_nothing) {
+  constexpr pid_t kNobody = 1 << 22;
+  const std::array<pid_t, 1> own = {::getpid()};
+  const std::array<pid_t, 1> nobody = {kNobody};
+  const std::array<pid_t, 3> three = {::getpid(), kNobody, ::getpid()};
+  const std::uint64_t before = descriptors_in_use(own).value();
+  EXPECT_GE(before, 3U);
+  std::vector<base::UniqueFd> more;
+  for (int i = 0; i < 10; ++i) more.emplace_back(::dup(STDOUT_FILENO));
+  EXPECT_EQ(descriptors_in_use(own), before + 10);
+  EXPECT_EQ(descriptors_in_use(three), 2 * (before + 10));
+  EXPECT_FALSE(descriptors_in_use(nobody).has_value());
+  EXPECT_FALSE(descriptors_in_use({}).has_value());
+}
+
+TEST(Descriptors, Of_very_many_processes_the_first_ones_are_looked_at) {
+  const std::vector<pid_t> crowd(kMaxCountedProcesses + 50, ::getpid());
+  const std::uint64_t each = descriptors_in_use(std::array{::getpid()}).value();
+  EXPECT_EQ(descriptors_in_use(crowd), each * kMaxCountedProcesses);
 }
 
 }  // namespace

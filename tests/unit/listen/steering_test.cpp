@@ -2,10 +2,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include <array>
 #include <atomic>
-#include <cstring>
-#include <set>
 #include <thread>
 
 #include "support.hpp"
@@ -168,86 +165,6 @@ TEST_F(SteeringTest, With_eight_probes_entered_the_ninth_waits_and_all_eight_arr
   EXPECT_EQ(ninth.error().code(), base::Code::busy);
   for (int i = 0; i < kMaxProbes; ++i)
     EXPECT_EQ(app.ask(parse("tcp:127.0.0.4:" + std::to_string(41000 + i))), 1);
-}
-
-// --- affinity -----------------------------------------------------------------------------------
-
-std::uint64_t client_of(const Address& address) {
-  std::uint64_t client = 0;
-  std::memcpy(&client, address.ip.data(), address.family == AF_INET ? 4 : 8);
-  return client;
-}
-
-// The same clients at growing weights: each keeps its side once it is with the candidate, the share
-// is right, and what the kernel does is what client_share() says.
-void check_clients(App& app, const std::vector<Address>& clients) {
-  std::set<std::size_t> with_candidate;
-  constexpr std::array<std::uint16_t, 5> kWeights = {0, 100, 1000, 5000, 10000};
-  for (const std::uint16_t weight : kWeights) {
-    app.roles(0, 1, weight, kNoSlot, Affinity::client);
-    std::set<std::size_t> now;
-    for (std::size_t i = 0; i < clients.size(); ++i) {
-      const int slot = app.ask(clients[i]);
-      ASSERT_GE(slot, 0);
-      const bool predicted = client_share(client_of(clients[i]), app.policy.salt()) < weight;
-      EXPECT_EQ(slot, predicted ? 1 : 0) << clients[i].text();
-      if (slot == 1) now.insert(i);
-    }
-    for (const std::size_t before : with_candidate) EXPECT_TRUE(now.count(before));
-    const Bounds bounds = binomial_bounds(clients.size(), share_of(weight));
-    EXPECT_GE(now.size(), bounds.low) << weight;
-    EXPECT_LE(now.size(), bounds.high) << weight;
-    with_candidate = now;
-  }
-}
-
-TEST_F(SteeringTest, A_client_keeps_its_side_and_only_moves_to_the_candidate_as_weight_grows) {
-  App app;
-  app.open(0);
-  app.open(1);
-  must(app.policy.set_salt(0x1234567890ABCDEF));
-  std::vector<Address> clients;
-  for (int i = 0; i < 500; ++i)
-    clients.push_back(
-        parse("tcp:127.1." + std::to_string(i / 250) + "." + std::to_string(1 + i % 250) + ":0"));
-  check_clients(app, clients);
-}
-
-TEST_F(SteeringTest, An_ipv6_client_is_its_first_64_bits) {
-  App app("tcp:[::1]:0");
-  app.open(0);
-  app.open(1);
-  must(app.policy.set_salt(42));
-  std::vector<Address> clients;
-  for (int i = 0; i < 200; ++i) {
-    const std::string net = "fd00:0:0:" + std::to_string(i + 1);
-    for (const std::string host : {"::1", "::ffff:2"}) {
-      if (!add_v6_address(net + host)) GTEST_SKIP() << "no address may be added to the loopback";
-      clients.push_back(parse("tcp:[" + net + host + "]:0"));
-    }
-  }
-  app.roles(0, 1, 5000, kNoSlot, Affinity::client);
-  int with_candidate = 0;
-  for (std::size_t i = 0; i < clients.size(); i += 2) {
-    const int first = app.ask(clients[i]);
-    const int second = app.ask(clients[i + 1]);
-    if (first < 0 || second < 0) GTEST_SKIP() << "an address on the loopback is not usable yet";
-    EXPECT_EQ(first, second) << clients[i].text();
-    EXPECT_EQ(first == 1, client_share(client_of(clients[i]), 42) < 5000);
-    with_candidate += first;
-  }
-  const Bounds bounds = binomial_bounds(200, 0.5);
-  EXPECT_GE(static_cast<std::uint64_t>(with_candidate), bounds.low);
-  EXPECT_LE(static_cast<std::uint64_t>(with_candidate), bounds.high);
-}
-
-TEST_F(SteeringTest, Another_salt_chooses_other_clients) {
-  int moved = 0;
-  for (std::uint64_t client = 0; client < 1000; ++client)
-    moved += (client_share(client, 1) < 5000) != (client_share(client, 2) < 5000) ? 1 : 0;
-  const Bounds bounds = binomial_bounds(1000, 0.5);
-  EXPECT_GE(static_cast<std::uint64_t>(moved), bounds.low);
-  EXPECT_LE(static_cast<std::uint64_t>(moved), bounds.high);
 }
 
 // --- lease and atomicity ------------------------------------------------------------------------

@@ -113,6 +113,17 @@ TEST_F(Control, What_is_no_question_is_refused_and_what_is_no_message_ends_the_c
   EXPECT_GE(closed_.size(), 4U);
 }
 
+// A float is not in the language of this socket: the server can't tell whose question it was.
+TEST_F(Control, A_question_that_was_not_understood_is_an_error_at_once_and_the_next_one_is_heard) {
+  with_client([](Client& client) {
+    const auto answer = client.ask("weight", {{"share", 0.5}});
+    ASSERT_FALSE(answer);
+    EXPECT_EQ(answer.error().code(), Code::usage);  // the server's word, not timed_out
+    EXPECT_FALSE(client.broken());
+    EXPECT_TRUE(client.ask("good"));
+  });
+}
+
 TEST_F(Control, A_connection_that_ends_is_told_once) {
   with_client([this](Client& client) {
     ASSERT_TRUE(client.ask("first"));
