@@ -27,7 +27,7 @@ from supervisor import Control, wait_for
 
 # The short run has one of each kind.
 long_only = unittest.skipUnless(scene.LONG, "more of a kind that the short run has; --long")
-GOOD_RUNS = 200 if scene.LONG else 10
+GOOD_RUNS = 200 if scene.LONG else 4
 # No request may fail; for those who look at what the kernel must never do to a user.
 NONE = frozenset()
 
