@@ -60,6 +60,7 @@ class ProbeLogTest : public testing::Test {
   }
   // "probe.failed healthz", in their order.
   std::vector<std::string> told() {
+    log_->flush();
     std::vector<std::string> all;
     journal::LogFilter filter;
     filter.limit = 0;
@@ -136,16 +137,17 @@ TEST_F(ProbeLogTest, A_gate_that_holds_is_told_once_and_every_failure_is) {
 
 TEST_F(ProbeLogTest, The_last_failure_is_kept_with_its_numbers_also_past_the_bound) {
   using health::GateStatus;
-  EXPECT_TRUE(log_->last_failure().is_null());
+  EXPECT_TRUE(log_->failure_of("errors").is_null());
   constexpr int kFailures = static_cast<int>(kMaxGateEvents) + 5;
   for (int i = 1; i <= kFailures; ++i) gate(GateStatus::failed, i);
   gate(GateStatus::passed);
   const auto all = told();
   EXPECT_EQ(count(all, "gate.failed errors"), kMaxGateEvents);
   EXPECT_EQ(all.size(), kMaxGateEvents);
-  EXPECT_EQ(log_->last_failure()["gate"], "errors");
-  EXPECT_EQ(log_->last_failure()["in_a_row"], kFailures);
-  EXPECT_EQ(log_->last_failure()["numbers"]["n"], 1);
+  EXPECT_EQ(log_->failure_of("errors")["gate"], "errors");
+  EXPECT_EQ(log_->failure_of("errors")["in_a_row"], kFailures);
+  EXPECT_EQ(log_->failure_of("errors")["numbers"]["n"], 1);
+  EXPECT_TRUE(log_->failure_of("other").is_null());
 }
 
 }  // namespace

@@ -72,10 +72,14 @@ TEST(StepsToTake, None_is_longer_than_the_node_allows) {
 struct Wish {
   release::Manifest manifest;
   std::vector<release::Step> steps;
-  bool service = true;
-  bool first = false;
+  Situation situation{.service = true, .handoff = true, .steered = true, .first = false};
   config::AppSettings settings;
-  GatesToJudge judged() const { return gates_to_judge(manifest, steps, service, first, settings); }
+  GatesToJudge judged() const { return gates_to_judge(manifest, steps, situation, settings); }
+  std::vector<std::string> left_out() const {
+    std::vector<std::string> names;
+    for (const auto& [name, why] : judged().left_out) names.push_back(name);
+    return names;
+  }
 };
 
 TEST(GatesToJudge, Nobody_wrote_one_and_there_is_time_the_default_ones_are_judged) {
@@ -111,7 +115,7 @@ TEST(GatesToJudge, A_kernel_gate_of_the_release_takes_the_place_of_the_default_o
 
 TEST(GatesToJudge, Without_a_service_there_is_nothing_that_the_kernel_knows) {
   Wish wish;
-  wish.service = false;
+  wish.situation = {};
   wish.manifest.rollout.watch = Milliseconds(60'000);
   wish.manifest.gates = {gate("ask", GateType::exec)};
   EXPECT_EQ(names(wish.judged().gates), std::vector<std::string>{"ask"});
@@ -124,9 +128,22 @@ TEST(GatesToJudge, A_first_release_may_have_no_users_so_what_needs_them_is_left_
                          gate("up", GateType::probe)};
   EXPECT_EQ(wish.judged().gates.size(), 5U);
   EXPECT_TRUE(wish.judged().left_out.empty());
-  wish.first = true;
-  EXPECT_EQ(names(wish.judged().gates), (std::vector<std::string>{"ask", "queue", "up"}));
-  EXPECT_EQ(wish.judged().left_out, (std::vector<std::string>{"errors", "slo"}));
+  wish.manifest.gates[3].condition = "accepted_ratio >= 0.5";
+  wish.manifest.gates.push_back(gate("memory", GateType::kernel));
+  wish.situation.first = true;
+  EXPECT_EQ(names(wish.judged().gates), (std::vector<std::string>{"ask", "up", "memory"}));
+  EXPECT_EQ(wish.left_out(), (std::vector<std::string>{"errors", "slo", "queue"}));
+}
+
+TEST(GatesToJudge, Where_connections_are_shared_nobody_knows_whose_page_it_is) {
+  Wish wish;
+  wish.manifest.gates = {gate("errors", GateType::scrape), gate("slo", GateType::prometheus),
+                         gate("queue", GateType::kernel)};
+  wish.manifest.gates[2].condition = "accepted_ratio >= 0.5";
+  wish.situation.steered = false;
+  EXPECT_EQ(wish.left_out(), (std::vector<std::string>{"errors", "queue"}));
+  wish.situation.handoff = false;  // one process alone answers
+  EXPECT_EQ(wish.left_out(), std::vector<std::string>{"queue"});
 }
 
 TEST(GatesToJudge, None_waits_longer_for_data_than_the_node_allows) {
