@@ -54,7 +54,8 @@ void add_workers(Session& session, const Json& answer, AppStatus& status) {
          {"state", state},
          {"starts", starts},
          {"since", base::format_rfc3339(one.value("since_us", std::int64_t{0}))}});
-    std::string line = "  worker " + base::printable(name) + "  " + version + "  " + state;
+    std::string line = "  worker " + base::printable(name);
+    for (const std::string& part : {version, state}) line += "  " + part;
     if (pid > 0) line += ", pid " + std::to_string(pid);
     if (starts > 1) line += session.dim("  started " + std::to_string(starts) + " times");
     status.lines.push_back(std::move(line));
