@@ -320,7 +320,8 @@ Status Rollout::end_stretch(const Stretch& stretch) {
 
 void Rollout::say_nothing_came(const Stretch& stretch) {
   unproven_.push_back(stretch.percent);
-  if (unproven_.size() > 1) return;  // the others have their line
+  // the others have their line, and of a first release nobody expects users yet
+  if (unproven_.size() > 1 || parts_.first) return;
   const Count came = count();
   const std::string why =
       came.all > 0 ? "none of " + std::to_string(came.all) + " new connections was its own"

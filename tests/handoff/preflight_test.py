@@ -274,7 +274,7 @@ class Shared(Preflight):
         # it crashes at its start, and yet it was said
         crashing = self.assert_exit(self.bare("apply", self.release("1.1.0", "--crash-at-start", "3", **wishes)), 1)
         self.assertIn("so there is no preflight, no warm-up, no smoke command, no steps (2), "
-                      "no comparison with the active release (gate 'slower'), no warm standby", crashing.err)
+                      "no judgement by gate 'slower', no warm standby", crashing.err)
         # a smoke command that would fail is not run
         self.assert_exit(self.bare("apply", self.release("1.2.0", smoke="exit 1", service="allow_shared = true")), 0)
         refused = self.connect("demo", "1.2.0")
