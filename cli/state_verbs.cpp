@@ -55,7 +55,8 @@ void add_workers(Session& session, const Json& answer, AppStatus& status) {
          {"state", state},
          {"starts", starts},
          {"since", base::format_rfc3339(one.value("since_us", std::int64_t{0}))}});
-    std::string line = "  worker " + base::printable(name) + "  " + version + "  " + state;
+    std::string line = "  worker " + base::printable(name) + "  " + version;
+    line += "  " + state;
     if (pid > 0) line += ", pid " + std::to_string(pid);
     if (starts > 1) line += session.dim("  started " + std::to_string(starts) + " times");
     status.lines.push_back(std::move(line));
@@ -244,9 +245,11 @@ Exit run_releases(Session& session, const std::string& app) {
     state.resize(7, ' ');
     std::string size = base::human_bytes(row.size_bytes);
     size.insert(0, size.size() < 9 ? 9 - size.size() : 0, ' ');
-    session.print(
-        (current ? "* " : "  ") + version + " " + state + size + "  " + row.digest.substr(0, 12) +
-        "  " + base::format_rfc3339(row.installed_us).substr(0, 19) + "Z  trace " + row.trace_id);
+    std::string line = (current ? "* " : "  ") + version;
+    line.append(" ").append(state).append(size);
+    line += "  " + row.digest.substr(0, 12) + "  " +
+            base::format_rfc3339(row.installed_us).substr(0, 19) + "Z  trace " + row.trace_id;
+    session.print(line);
   }
   session.document({{"app", app}, {"releases", list}});
   if (list.empty()) session.print("no release of '" + app + "' is kept here");
