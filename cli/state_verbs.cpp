@@ -47,9 +47,11 @@ Exit run_releases(Session& session, const std::string& app) {
     state.resize(7, ' ');
     std::string size = base::human_bytes(row.size_bytes);
     size.insert(0, size.size() < 9 ? 9 - size.size() : 0, ' ');
-    session.print(
-        (current ? "* " : "  ") + version + " " + state + size + "  " + row.digest.substr(0, 12) +
-        "  " + base::format_rfc3339(row.installed_us).substr(0, 19) + "Z  trace " + row.trace_id);
+    std::string line = (current ? "* " : "  ") + version;
+    line.append(" ").append(state).append(size);
+    line += "  " + row.digest.substr(0, 12) + "  " +
+            base::format_rfc3339(row.installed_us).substr(0, 19) + "Z  trace " + row.trace_id;
+    session.print(line);
   }
   session.document({{"app", app}, {"releases", list}});
   if (list.empty()) session.print("no release of '" + app + "' is kept here");

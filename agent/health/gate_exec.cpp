@@ -22,7 +22,7 @@ class ExecGate : public GateRun {
     return std::nullopt;
   }
 
-  std::optional<Judgement> hear(QuestionLoop::Answer answer) override {
+  std::optional<Judgement> hear(QuestionLoop::Answer&& answer) override {
     const std::int64_t window_us = gate_.window.count() * 1000;
     loop_.ask(question_, answer.started_us + window_us);
     Judgement judgement;

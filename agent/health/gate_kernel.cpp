@@ -119,7 +119,7 @@ std::optional<double> accepted_ratio(const Seen& seen) {
 }
 
 const KernelMetric* metric_of(const std::string& name) {
-  static const std::vector<KernelMetric> metrics = {
+  static const std::vector<KernelMetric> kMetrics = {
       {"queue", [](const Seen& seen, auto) { return static_cast<double>(seen.least_waiting()); }},
       {"accepted_ratio", [](const Seen& seen, auto) { return accepted_ratio(seen); }},
       {"memory", [](const Seen& seen, auto) { return number(seen.last().memory_bytes); }},
@@ -132,8 +132,8 @@ const KernelMetric* metric_of(const std::string& name) {
       {"crashes", [](const Seen& seen, auto) { return static_cast<double>(seen.last().crashes); }},
       {"oom_kills", [](const Seen& seen, auto) { return number(seen.last().oom_kills); }},
   };
-  const auto found = std::ranges::find(metrics, name, &KernelMetric::name);
-  return found == metrics.end() ? nullptr : &*found;
+  const auto found = std::ranges::find(kMetrics, name, &KernelMetric::name);
+  return found == kMetrics.end() ? nullptr : &*found;
 }
 
 class ConditionGate : public KernelGate {

@@ -54,7 +54,7 @@ class PrometheusGate : public GateRun {
     question_.ask_in(gate_.window);
     return std::nullopt;
   }
-  std::optional<Judgement> hear(QuestionLoop::Answer answer) override {
+  std::optional<Judgement> hear(QuestionLoop::Answer&& answer) override {
     if (!question_.hear(std::move(answer))) return std::nullopt;
     Judgement judgement = judge();
     judgement.numbers["window_ms"] = gate_.window.count();

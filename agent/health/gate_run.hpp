@@ -41,7 +41,7 @@ class GateRun {
   // A window begins now; what is under way is of the past.
   virtual std::optional<Judgement> begin() = 0;
   // To one of its questions.
-  virtual std::optional<Judgement> hear(QuestionLoop::Answer) { return std::nullopt; }
+  virtual std::optional<Judgement> hear(QuestionLoop::Answer&&) { return std::nullopt; }
   // About once a second (kernel gates).
   virtual std::optional<Judgement> look(const base::Result<Figures>&) { return std::nullopt; }
   // Its indexes in the loop.

@@ -37,7 +37,7 @@ class ScrapeGate : public GateRun {
 
   std::vector<std::size_t> questions() const override { return question_.indexes(); }
   std::optional<Judgement> begin() override;
-  std::optional<Judgement> hear(QuestionLoop::Answer answer) override;
+  std::optional<Judgement> hear(QuestionLoop::Answer&& answer) override;
 
  private:
   using Pages = std::array<std::optional<MetricsPage>, kSides>;
@@ -83,7 +83,7 @@ std::optional<Judgement> ScrapeGate::begin() {
   return std::nullopt;
 }
 
-std::optional<Judgement> ScrapeGate::hear(QuestionLoop::Answer answer) {
+std::optional<Judgement> ScrapeGate::hear(QuestionLoop::Answer&& answer) {
   if (!question_.hear(std::move(answer))) return std::nullopt;
   Pages pages = take_pages();
   if (!pages[kCandidate]) {

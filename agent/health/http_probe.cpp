@@ -8,6 +8,7 @@ namespace {
 
 std::string ranges_text(const std::vector<std::pair<int, int>>& ranges) {
   std::vector<std::string> parts;
+  parts.reserve(ranges.size());
   for (const auto& [first, last] : ranges)
     parts.push_back(first == last ? std::to_string(first)
                                   : std::to_string(first) + "-" + std::to_string(last));

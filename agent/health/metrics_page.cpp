@@ -60,8 +60,9 @@ std::optional<double> bound_of(std::string_view text) {
   if (text == "+Inf" || text == "Inf") return std::numeric_limits<double>::infinity();
   if (text.starts_with('+')) text.remove_prefix(1);
   double bound = 0;
-  const char* end = text.data() + text.size();
-  const auto [stopped, problem] = std::from_chars(text.data(), end, bound);
+  const char* begin = text.data();
+  const char* end = begin + text.size();
+  const auto [stopped, problem] = std::from_chars(begin, end, bound);
   if (problem != std::errc() || stopped != end || std::isnan(bound)) return std::nullopt;
   return bound;
 }

@@ -56,8 +56,9 @@ std::optional<double> number(std::string_view text) {
     if (text.starts_with('-')) return std::nullopt;
   }
   double value = 0;
-  const char* end = text.data() + text.size();
-  const auto [stopped, problem] = std::from_chars(text.data(), end, value);
+  const char* begin = text.data();
+  const char* end = begin + text.size();
+  const auto [stopped, problem] = std::from_chars(begin, end, value);
   if (problem != std::errc() || stopped != end) return std::nullopt;
   return value;
 }

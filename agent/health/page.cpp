@@ -38,10 +38,9 @@ class PageRun : public Transfer {
 
  private:
   void add_header(const std::string& header) {
-    curl_slist* longer = curl_slist_append(headers_.get(), header.c_str());
-    if (longer == nullptr) return;
-    static_cast<void>(headers_.release());
-    headers_.reset(longer);
+    curl_slist* before = headers_.release();
+    curl_slist* longer = curl_slist_append(before, header.c_str());
+    headers_.reset(longer == nullptr ? before : longer);
   }
   long status() const {
     long status = 0;

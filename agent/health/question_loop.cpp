@@ -14,8 +14,8 @@ base::Error curl_error(const char* what) {
 
 base::Result<QuestionLoop> QuestionLoop::make(const ProbeContext& context) {
   // counted by libcurl; its end is the end of the process
-  static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
-  std::unique_ptr<CURLM, MultiFree> multi(ready == CURLE_OK ? curl_multi_init() : nullptr);
+  static const CURLcode kReady = curl_global_init(CURL_GLOBAL_DEFAULT);
+  std::unique_ptr<CURLM, MultiFree> multi(kReady == CURLE_OK ? curl_multi_init() : nullptr);
   if (!multi) return curl_error("no memory");
   return QuestionLoop(context, std::move(multi));
 }
@@ -85,6 +85,7 @@ base::Milliseconds QuestionLoop::time_to_wait(base::Milliseconds at_most) const 
 // First what is served, in its order.
 std::vector<curl_waitfd> QuestionLoop::others() const {
   std::vector<curl_waitfd> others;
+  others.reserve(context_->served.size() + slots_.size() + 1);
   for (const Served& served : context_->served) others.push_back({served.fd, CURL_WAIT_POLLIN, 0});
   const auto add = [&](int fd) {
     if (fd >= 0) others.push_back({fd, CURL_WAIT_POLLIN, 0});

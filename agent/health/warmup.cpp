@@ -141,8 +141,8 @@ class WarmUp {
 
  private:
   Status start(bool proxy_header) {
-    static const CURLcode ready = curl_global_init(CURL_GLOBAL_DEFAULT);
-    multi_.reset(ready == CURLE_OK ? curl_multi_init() : nullptr);
+    static const CURLcode kReady = curl_global_init(CURL_GLOBAL_DEFAULT);
+    multi_.reset(kReady == CURLE_OK ? curl_multi_init() : nullptr);
     if (!multi_) return warmup_refused("no memory");
     const auto count = std::min(kWarmupAtOnce, static_cast<std::size_t>(result_.wanted));
     for (std::size_t i = 0; i < count; ++i) {

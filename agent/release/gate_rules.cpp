@@ -90,6 +90,7 @@ class GateRules : Checks {
 
   Status known_probe() const {
     std::vector<std::string> names;
+    names.reserve(manifest_.probes.size());
     for (const Probe& probe : manifest_.probes) names.push_back(probe.name);
     if (std::find(names.begin(), names.end(), gate_.probe) != names.end()) return ok();
     Error error = wrong(place("probe"), "the name of one in " + in_quotes(dialect().probes),

@@ -50,6 +50,7 @@ launch::Protocol protocol_of(release::Protocol protocol) {
 
 std::vector<std::string> listener_names(const release::Service& service) {
   std::vector<std::string> names;
+  names.reserve(service.listeners.size());
   for (const release::Listener& listener : service.listeners) names.push_back(listener.name);
   return names;
 }
@@ -360,12 +361,12 @@ void Generation::on_start_event() {
   if (started && !*started) return;
   start_watch_.reset();
   start_.reset();
-  if (!started) return fail(std::move(started).error());
+  if (!started) return fail(started.error());
   process_ = launch::ProcessWatch::own((*started)->identity, std::move((*started)->pidfd));
   inject_notify_ = std::move((*started)->bind_listener);
   Status watched = watch_process();
   if (watched && inject_notify_) watched = make_injector();
-  if (!watched) return fail(std::move(watched).error());
+  if (!watched) return fail(watched.error());
   arm_watchdog();
   events_.changed(*this);
 }
@@ -450,7 +451,7 @@ void Generation::on_notify(launch::NotifyEvent& event) {
     }
   }
   store_descriptors(event);
-  if (message.watchdog_usec) watchdog_usec_ = *message.watchdog_usec;
+  if (message.watchdog_usec) watchdog_usec_ = message.watchdog_usec;
   if (message.extend_timeout_usec) extend_timeout(*message.extend_timeout_usec);
   if (message.watchdog == launch::WatchdogSign::trigger)
     return fail(Error(Code::probe_failed, run_name() + " reported a failure to its watchdog"));
@@ -592,7 +593,7 @@ void Generation::signal_role() {
     events_.complaint(*this, sent.error().line());
 }
 
-void Generation::fail(Error error) {
+void Generation::fail(const Error& error) {
   if (life_ == Life::gone || life_ == Life::down) return;
   timeout_.reset();
   watchdog_.reset();

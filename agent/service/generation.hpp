@@ -164,7 +164,7 @@ class Generation {
   void extend_timeout(std::uint64_t usec);
   void become_ready();
   void restore_backlogs();
-  void fail(base::Error error);
+  void fail(const base::Error& error);
   void kill_all();
   void become_gone();
   bool belongs(pid_t pid) const;

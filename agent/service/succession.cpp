@@ -43,8 +43,7 @@ std::string notify_name(std::uint64_t generation) {
 std::optional<std::uint64_t> generation_of_name(const std::string& name) {
   const std::size_t colon = name.find(':');
   if (!name.starts_with("g") || colon == std::string::npos) return std::nullopt;
-  const auto number = base::parse_u64(std::string_view(name).substr(1, colon - 1));
-  return number ? std::optional<std::uint64_t>(*number) : std::nullopt;
+  return base::parse_u64(std::string_view(name).substr(1, colon - 1));
 }
 
 // "g7:store:0003:1:counter": in order, with FDPOLL.
@@ -173,6 +172,7 @@ void Supervisor::hold_stored(const Generation& generation) {
   std::vector<std::string>& held = held_stored_[generation.number()];
   std::vector<std::string> now;
   const auto& entries = generation.store().entries();
+  now.reserve(entries.size());
   for (std::size_t i = 0; i < entries.size(); ++i)
     now.push_back(stored_name(generation.number(), i, entries[i]));
   if (now == held) return;
@@ -327,6 +327,7 @@ Status Supervisor::take_over_generation(const Json& state, std::map<std::string,
   const std::uint64_t number = plan.number;
   const std::string prefix = prefix_of(number);
   std::vector<std::string> names;
+  names.reserve(plan.run.service.listeners.size());
   for (const release::Listener& listener : plan.run.service.listeners)
     names.push_back(listener.name);
   UPD_ASSIGN(const std::unique_ptr<launch::FdStore> stored, launch::FdStore::create(names));

@@ -160,6 +160,7 @@ void Supervisor::become(const std::string& program) {
   words.emplace_back("--kept-fd");
   words.push_back(std::to_string(memory->get()));
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   keepsake.set_inherited(true);
