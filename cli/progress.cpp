@@ -137,12 +137,14 @@ std::string steps_text(const deploy::RolloutProgress& progress) {
   std::vector<std::string> words;
   for (std::size_t i = 0; i < progress.percents.size(); ++i) {
     const std::string percent = std::to_string(progress.percents[i]);
-    words.push_back(i == progress.step && !progress.watching ? "[" + percent + "]" : percent);
+    const bool now = i == progress.step && progress.begun && !progress.watching;
+    words.push_back(now ? "[" + percent + "]" : percent);
   }
   return base::join(words, " ") + " %";
 }
 
 std::string measured_text(const deploy::RolloutProgress& progress, bool ended) {
+  if (!progress.begun) return "nobody comes yet";
   if (progress.measured_percent < 0)
     return ended ? "no new connection: this proves nothing" : "no new connection yet";
   std::array<char, 32> share{};
@@ -150,10 +152,15 @@ std::string measured_text(const deploy::RolloutProgress& progress, bool ended) {
   return std::string(share.data()) + " of new connections, " + std::to_string(progress.connections);
 }
 
+int percent_of(const deploy::RolloutProgress& progress) {
+  if (!progress.begun) return 0;
+  return progress.percents.empty() ? 100 : progress.percents[progress.step];
+}
+
 Json rollout_json(const deploy::RolloutProgress& progress, bool ended) {
   return {{"progress", progress.watching ? "watch" : "step"},
           {"steps", progress.percents},
-          {"percent", progress.percents.empty() ? 100 : progress.percents[progress.step]},
+          {"percent", percent_of(progress)},
           {"measured_percent",
            progress.measured_percent < 0 ? Json(nullptr) : Json(progress.measured_percent)},
           {"connections", progress.connections},

@@ -23,6 +23,7 @@ struct BytesProgress {
 struct RolloutProgress {
   std::vector<int> percents;      // of all steps
   std::size_t step = 0;           // index of the present one
+  bool begun = true;              // false: held back before the first step, nobody comes yet
   bool watching = false;          // all steps are done
   double measured_percent = -1;   // of new connections since the step began; below 0: none came
   std::uint64_t connections = 0;  // of the candidate, since the step began

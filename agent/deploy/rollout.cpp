@@ -229,7 +229,12 @@ Status Rollout::watch(Milliseconds span) {
 
 // Before there is any share: nothing to judge.
 Status Rollout::hold_back() {
+  Stretch nobody;
+  nobody.percent = 0;
+  nobody.begun = false;
+  began_ = measured_;
   while (!paused_by_.empty()) {
+    show(nobody, Milliseconds(0), "", false);
     if (parts_.interrupt != nullptr && parts_.interrupt->requested())
       return Error(Code::interrupted, "stopped before the traffic was shifted");
     UPD_TRY(parts_.service->listen(kLookEvery, parts_.interrupt));
@@ -471,6 +476,7 @@ void Rollout::show(const Stretch& stretch, Milliseconds left, const std::string&
   RolloutProgress progress;
   for (const release::Step& step : steps_) progress.percents.push_back(step.percent);
   progress.step = stretch.step;
+  progress.begun = stretch.begun;
   progress.watching = stretch.watching;
   if (came.all > 0)
     progress.measured_percent =

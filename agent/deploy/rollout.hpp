@@ -87,6 +87,7 @@ class Rollout {
     base::Milliseconds patience{0};
     std::size_t step = 0;
     bool watching = false;
+    bool begun = true;  // false: before the first share
   };
   struct Count {  // new connections since the stretch began
     std::uint64_t candidate = 0;

@@ -333,6 +333,9 @@ Status Supervisor::start_generation(Generation& generation) {
   const Generation* before = active();
   const launch::FdStore* stored =
       before != nullptr && before != &generation ? &before->store() : nullptr;
+  if (generation.starts() > 0)
+    if (const Status listens = listeners_->listen_again(generation); !listens)
+      event("supervisor.problem", "failure", &generation, {{"problem", listens.error().line()}});
   save_state();  // who dies now leaves a process that its successor knows of
   Status started =
       generation.start(stored, generation.role() == Role::active ? 0 : kCandidateOomScore);

@@ -1,7 +1,10 @@
 """Corners: starts that fail at first, what nobody heard, stops and starts that meet, ways back of strategy restart."""
 
+import http.client
+import os
 import pathlib
 import shlex
+import signal
 import socket
 import sys
 import unittest
@@ -33,6 +36,33 @@ class Starts(Case):
         secrets.write_text("A=1\n")
         secrets.chmod(0o600)
         supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "the service")
+
+    def test_one_that_shut_its_listener_down_before_it_ended_listens_when_it_is_started_again(self):
+        first = self.handoff(self.service("1"))
+        for with_candidate in (False, True):
+            with self.subTest(with_candidate=with_candidate), self.load() as running:
+                control = self.begin()
+                if with_candidate:
+                    self.candidate(control, self.service("2"))
+                running.wait_for_answers(20, generation="1")
+                self.assertIn('"result":"ok"', self.post("/switch?shutdown-listener=http"))
+                pid = self.generations()[first]["pid"]
+                os.kill(pid, signal.SIGKILL)
+                supervisor.wait_for(lambda: self.generations()[first]["pid"] not in (0, pid), "its next process")
+                running.wait_for_answers(100, flow="fresh", generation="1")
+                control.ask("end", epoch=control.epoch)
+                self.only(first)
+        with self.load() as running:  # and it is steered as before
+            running.wait_for_answers(100, generation="1")
+            self.handoff(self.service("3"))
+            running.wait_for_answers(100, generation="3")
+            running.stop().assert_nothing_failed()
+
+    def post(self, path):
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        self.addCleanup(client.close)
+        client.request("POST", path, headers={"Connection": "close"})
+        return client.getresponse().read().decode()
 
     def test_nothing_is_started_into_a_stop(self):
         self.handoff(self.service("1.0.0", "--ignore-term", "1", stop_timeout_ms=3_000))
