@@ -4,7 +4,6 @@ nginx, applied by URL, probed by running it; a broken one undone by itself; the 
 import os
 import subprocess
 import sys
-import tarfile
 import unittest
 
 import harness
@@ -30,8 +29,8 @@ class Story(harness.Case):
         (shop / "updagent.toml").write_text(SPEC)
         subprocess.run(["npm", "pack", "--silent", "typescript@5.4.5", "typescript@5.5.4"], cwd=shop,
                        check=True, stdout=subprocess.DEVNULL, timeout=600)
-        with tarfile.open(shop / "typescript-5.5.4.tgz") as archive:
-            archive.extractall(shop / "broken", filter="data")
+        (shop / "broken").mkdir()
+        subprocess.run(["tar", "xzf", shop / "typescript-5.5.4.tgz", "-C", shop / "broken"], check=True, timeout=600)
         compiler = shop / "broken/package/lib/tsc.js"
         os.truncate(compiler, compiler.stat().st_size // 2)
         for version, source in (("5.4.5", "typescript-5.4.5.tgz"), ("5.5.4", "typescript-5.5.4.tgz"),

@@ -104,10 +104,13 @@ class Orders(Deployment):
         end = max(window["to_ns"] for window in seen.windows)
         self.assertEqual(seen.between(since, end, "fresh").generations.get("2", 0), 0)
 
-    def test_the_next_candidate_is_not_the_aborted_one(self):
+    def test_what_is_aborted_is_the_deployment_and_not_the_next_one(self):
         driver = self.under_way(1_000)
         self.operator().ask("order", order="abort", actor="alice")
         driver.ask("rollback", epoch=driver.epoch, reason="aborted")
+        driver.ask("end", epoch=driver.epoch)
+        driver = self.begin()
+        self.addCleanup(driver.close)
         number, news = self.candidate(driver, self.service("3"))
         self.assertEqual(news["life"], "ready", news)
         driver.ask("weight", epoch=driver.epoch, weight=1_000)
