@@ -210,7 +210,7 @@ void Forwarder::State::handle(Part part, std::uint64_t id, std::uint32_t events)
   if (part == Part::door) return accept_from(id);
   if (part == Part::timer) {
     std::uint64_t times = 0;  // read so that it is quiet; what is due is looked at anyway
-    static_cast<void>(::read(timer.get(), &times, sizeof times));
+    static_cast<void>(!::read(timer.get(), &times, sizeof times));
     return;
   }
   const auto found = links.find(id);
