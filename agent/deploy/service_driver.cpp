@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <iterator>
+#include <utility>
 
 #include "agent/deploy/probe_source.hpp"
 #include "agent/listen/diag.hpp"
@@ -271,8 +272,8 @@ Status ServiceDriver::roll_back(const std::string& reason,
 }
 
 void ServiceDriver::withdraw() {
+  if (!std::exchange(renews_, false)) return;  // there is no share, or it was taken back
   static_cast<void>(ask("weight", {{"weight", 0}}));
-  renews_ = false;
 }
 
 Status ServiceDriver::listen(base::Milliseconds span, base::Interrupt* interrupt) {
