@@ -97,7 +97,7 @@ TEST(ProcessFamily, A_daemon_that_leaves_tree_session_and_environment_escapes) {
 TEST(ProcessFamily, A_daemon_in_the_middle_of_execve_is_found_too) {
   const Family family(
       "printf '#!/bin/sh\\nexec ./again\\n' > again; chmod +x again;"
-      "(setsid sh -c 'echo $$ >> pids; exec ./again' &)",
+      "(ulimit -t 60; setsid sh -c 'echo $$ >> pids; exec ./again' &)",
       2);
   const std::set<pid_t> pids = family.pids();
   for (int i = 0; i < 300; ++i)
