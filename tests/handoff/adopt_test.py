@@ -159,6 +159,8 @@ class Adopted(Case):
 
     def test_its_options_are_its_successors(self):
         server = socket.socket()
+        # it closes first: without this what is left of its connections would keep others from joining it
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 7654)
         server.bind(("127.0.0.1", self.port))
         pid = os.fork()
@@ -175,6 +177,7 @@ class Adopted(Case):
             one = wait_for(lambda: len(self.generations()) == 1 and self.generations()[0], "one generation")
             self.assertEqual(self.option_of(one["pid"]), 7654)
         finally:
+            os.kill(pid, signal.SIGKILL)  # ended by now, and not reaped, unless the test has failed
             os.waitpid(pid, 0)
 
     def option_of(self, pid):
