@@ -1,5 +1,6 @@
 """`updagent apply` of services, from the command line, under load."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -187,7 +188,9 @@ class CrashLoop(Case):
 
 
 class Room(Case):
-    def test_a_deployment_waits_for_room_or_ends_the_oldest(self):
+    @contextlib.contextmanager
+    def waiting(self):
+        """3.0.0 while 1.0.0 can't end, because of a stream, and 2.0.0 serves: (the waiting apply, what it said)."""
         self.node_.configure("[run]\nmax_generations = 2\n", app="demo")
         self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
         with socket.create_connection(("127.0.0.1", self.port)) as held:
@@ -201,10 +204,17 @@ class Room(Case):
             while "waiting for room" not in line:
                 line = waiting.stderr.readline()
                 self.assertTrue(line, "it ended without waiting")
+            yield waiting, line
+
+    def assert_given_up(self, waiting):
+        waiting.communicate(timeout=60)
+        self.assertEqual((waiting.returncode, self.node_.current()), (1, "2.0.0"))
+
+    def test_a_deployment_waits_for_room_or_ends_the_oldest(self):
+        with self.waiting() as (waiting, line):
             self.assertIn("1.0.0 with 1 busy", line)
             waiting.send_signal(signal.SIGINT)
-            waiting.communicate(timeout=60)
-            self.assertEqual((waiting.returncode, self.node_.current()), (1, "2.0.0"))
+            self.assert_given_up(waiting)
             self.assert_exit(self.node_.apply(self.release("3.0.0"), "--end-oldest"), 0)
         self.assertIn("3.0.0", self.serving())
         ended = [e for e in self.node_.events("--app", "demo") if e["event"] == "traffic.drain_ended"]
@@ -213,23 +223,10 @@ class Room(Case):
         cut = [e for e in self.node_.events("--app", "demo") if e["event"] == "service.cut"]
         self.assertEqual(cut[0]["detail"]["connections"], 1)
 
-
     def test_one_that_waits_for_room_can_be_aborted(self):
-        self.node_.configure("[run]\nmax_generations = 2\n", app="demo")
-        self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
-        with socket.create_connection(("127.0.0.1", self.port)) as held:
-            held.sendall(b"GET /stream?bytes=1000000&rate=100 HTTP/1.1\r\nHost: x\r\n\r\n")
-            self.assertTrue(held.recv(1))
-            self.assert_exit(self.node_.apply(self.release("2.0.0")), 0)
-            waiting = subprocess.Popen([harness.BINARY, "--root", self.node_.root, "apply", self.release("3.0.0")],
-                                       stderr=subprocess.PIPE, text=True)
-            line = ""
-            while "waiting for room" not in line:
-                line = waiting.stderr.readline()
-                self.assertTrue(line, "it ended without waiting")
+        with self.waiting() as (waiting, _):
             self.assert_exit(self.node_.run("deployment", "abort", "demo"), 0)
-            waiting.communicate(timeout=60)
-            self.assertEqual((waiting.returncode, self.node_.current()), (1, "2.0.0"))
+            self.assert_given_up(waiting)
 
 
 class Gates(Case):
