@@ -10,8 +10,25 @@
 namespace updagent::fetch {
 namespace {
 
+// libcurl says how long an attempt took ("Failed to connect to HOST port N after 3 ms: ..."). Two
+// attempts of one outage would then read as two problems, so that part is left out.
+std::string without_duration(std::string_view text) {
+  constexpr std::string_view kAfter = " after ";
+  for (std::size_t at = text.find(kAfter); at != std::string_view::npos;
+       at = text.find(kAfter, at + 1)) {
+    const std::size_t number = at + kAfter.size();
+    const std::size_t number_end = text.find_first_not_of("0123456789", number);
+    if (number_end == number || number_end == std::string_view::npos) continue;
+    for (const std::string_view unit : {" milliseconds", " ms"}) {
+      if (text.substr(number_end).starts_with(unit))
+        return std::string(text.substr(0, at)) + std::string(text.substr(number_end + unit.size()));
+    }
+  }
+  return std::string(text);
+}
+
 std::string describe(CURLcode code, std::string_view detail, int os_errno) {
-  std::string text(detail.empty() ? std::string_view(curl_easy_strerror(code)) : detail);
+  std::string text = without_duration(detail.empty() ? curl_easy_strerror(code) : detail);
   // libcurl's text does not say whether a connection was refused or had no route
   const char* system_text = os_errno == 0 ? nullptr : ::strerrordesc_np(os_errno);
   if (system_text != nullptr && text.find(system_text) == std::string::npos)

@@ -102,6 +102,19 @@ TEST(Retry, A_problem_names_the_systems_reason_once_and_no_control_bytes) {
   EXPECT_FALSE(failure_of_transport(CURLE_GOT_NOTHING, "", 0).problem.empty());
 }
 
+TEST(Retry, Two_attempts_of_one_outage_read_as_one_problem) {
+  const auto problem = [](std::string_view detail) {
+    return failure_of_transport(CURLE_COULDNT_CONNECT, detail, 0).problem;
+  };
+  EXPECT_EQ(problem("Failed to connect to ::1 port 80 after 0 ms: refused"),
+            "Failed to connect to ::1 port 80: refused");
+  EXPECT_EQ(problem("Connection timed out after 10001 milliseconds"), "Connection timed out");
+  EXPECT_EQ(problem("gone after after 3 ms"), "gone after");
+  for (const std::string_view kept :
+       {"closed after 3 tries", "after 3 ms", "closed after", "x after 3"})
+    EXPECT_EQ(problem(kept), kept);
+}
+
 TEST(StallWatch, Sees_a_link_below_the_rate_only_after_a_whole_window) {
   constexpr std::int64_t kSecondUs = 1'000'000;
   StallWatch watch(100, Milliseconds(10'000));
