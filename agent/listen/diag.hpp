@@ -26,10 +26,10 @@ struct PortHolder {
   std::vector<SocketOwner> owners;  // empty when the process can't be seen
 };
 // Every socket that overlaps the address, wildcards and dual-stack counted. Finding the owners
-// means a walk through /proc: not for often.
+// means a walk through /proc, and those that are only bound one through all ports: not for often.
 base::Result<std::vector<PortHolder>> holders_of(const Address& address);
-// Those of them that are not ours: `own` has the inodes of all generations' sockets. Where there
-// are none, as nearly always, /proc is not walked.
+// Those of them that listen and are not ours: `own` has the inodes of all generations' sockets.
+// Where there are none, as nearly always, /proc is not walked.
 base::Result<std::vector<PortHolder>> strangers_at(const Address& address, const InodeSet& own);
 // Whether it could be in the group of a listener at `address`: the kernel gives it a share of the
 // connections when the program does not choose.
