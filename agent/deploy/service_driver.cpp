@@ -9,6 +9,8 @@
 #include <iterator>
 #include <utility>
 
+#include "agent/base/failpoints.hpp"
+#include "agent/base/text.hpp"
 #include "agent/deploy/probe_source.hpp"
 #include "agent/listen/diag.hpp"
 #include "agent/service/wire.hpp"
@@ -60,6 +62,19 @@ void ServiceDriver::take(const Json& answer) {
   mechanism_ = answer.value("mechanism", std::string());
   reason_ = answer.value("reason", std::string());
   active_ = status_from(answer.value("active", Json(nullptr)));
+  open_policy(answer.value("policy", Json(nullptr)));
+}
+
+// Without it (an older supervisor, no right to open a map by its id) the supervisor is asked alone.
+void ServiceDriver::open_policy(const Json& ids) {
+  policy_.reset();
+  if (!ids.is_object()) return;
+  const auto tag = base::parse_u64(ids.value("tag", std::string()));
+  if (!tag) return;
+  auto policy = listen::Policy::reopen({ids.value("map", std::uint32_t{0}), *tag});
+  if (!policy) return;
+  policy_.emplace(std::move(*policy));
+  salt_ = policy_->salt();
 }
 
 // One that is dying may still take a connection, and resets it.
@@ -123,6 +138,7 @@ Status ServiceDriver::start(const release::ResolvedService& run, const RoomWish&
     UPD_TRY(wait_for_room(end, why, room.interrupt));
   }
   candidate_ = {answer.value("generation", std::uint64_t{0}), run.version, "starting"};
+  if (policy_) salt_ = policy_->salt();
   ready_ = false;
   return base::ok();
 }
@@ -258,6 +274,7 @@ Status ServiceDriver::commit() {
 
 Status ServiceDriver::roll_back(const std::string& reason,
                                 const std::optional<release::ResolvedService>& again) {
+  if (renews_ && policy_) policy_->end_lease(salt_);
   candidate_ = ServiceStatus();
   renews_ = false;  // whatever becomes of this
   going_back_ = true;
@@ -273,6 +290,8 @@ Status ServiceDriver::roll_back(const std::string& reason,
 
 void ServiceDriver::withdraw() {
   if (!std::exchange(renews_, false)) return;  // there is no share, or it was taken back
+  if (policy_) policy_->end_lease(salt_);
+  base::failpoint::hit("deploy.lease_ended");
   static_cast<void>(ask("weight", {{"weight", 0}}));
 }
 

@@ -11,6 +11,7 @@
 
 #include "agent/deploy/production.hpp"
 #include "agent/health/probes.hpp"
+#include "agent/listen/steering.hpp"
 #include "agent/release/resolved_service.hpp"
 #include "agent/service/client.hpp"
 
@@ -59,8 +60,9 @@ class ServiceDriver {
   base::Status wait_ready(base::Milliseconds patience, base::Interrupt* interrupt);
   base::Status mark_ready();
   base::Status set_weight(std::uint16_t weight);
-  // Its users go to the release before at once, whatever else the way back takes. Errors are for
-  // roll_back() to find.
+  // Its users go to the release before at once, whatever else the way back takes: where connections
+  // are steered from the next one on, in the kernel, before the supervisor has been told (it may
+  // wait for a processor, or be stopped). Errors are for roll_back() to find.
   void withdraw();
   // Hears the supervisor for `span`, or until an interrupt: for whoever has nothing else to do.
   base::Status listen(base::Milliseconds span, base::Interrupt* interrupt);
@@ -101,6 +103,7 @@ class ServiceDriver {
   ServiceDriver(service::Client client, Reconnect reconnect)
       : client_(std::move(client)), reconnect_(std::move(reconnect)) {}
   void take(const base::Json& answer);
+  void open_policy(const base::Json& ids);
   // With the successor of a supervisor that died: the same deployment, the same candidate.
   base::Result<base::Json> begin_again();
   base::Status resume();
@@ -121,6 +124,9 @@ class ServiceDriver {
   std::string reason_;
   ServiceStatus active_;
   ServiceStatus candidate_;
+  // The steering as the supervisor has it; nothing where it is shared, or may not be opened by us.
+  std::optional<listen::Policy> policy_;
+  std::uint64_t salt_ = 0;  // of our candidate
   std::deque<OperatorOrder> orders_;
   std::uint64_t last_order_ = 0;
   bool ready_ = false;

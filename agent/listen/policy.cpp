@@ -27,6 +27,11 @@ using base::UniqueFd;
 constexpr unsigned kProbeSerialShift = 8;
 constexpr unsigned kProbeIndexMask = 0xFF;
 constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
+// Of SteeringPolicy.expires_ns.
+constexpr std::uint64_t kNever = 0;
+constexpr std::uint64_t kLongAgo = 1;
+// A supervisor renews every other second: past a few it is not a supervisor who writes there.
+constexpr int kMaxRenewalsInTheWay = 1000;
 
 // The kernel's program reads this memory at any time; a store is whole and in order.
 template <class Word>
@@ -57,6 +62,10 @@ Status check(const Roles& roles) {
   if (roles.weight > 0 && roles.candidate == kNoSlot)
     return Error(base::Code::internal, "a weight without a candidate");
   return base::ok();
+}
+
+bool is_over(std::uint64_t expires_ns) {
+  return expires_ns != kNever && steering_now_ns() >= expires_ns;
 }
 
 Error lease_over() {
@@ -164,22 +173,46 @@ Status Policy::set(const Roles& roles, std::uint64_t expires_ns) {
     store(shared_->expires_ns, expires_ns);
     return base::ok();
   }
-  if (before.weight > 0 && lease_is_over()) return lease_over();
-  if (before.weight > 0 && before.candidate != roles.candidate) {
-    // the new expiry is not for the candidate that was
-    Roles between = roles;
-    between.weight = 0;
-    store(shared_->word, to_word(between));
+  const std::uint64_t runs_until = this->expires_ns();
+  if (before.weight > 0 && is_over(runs_until)) return lease_over();
+  if (before.weight > 0 && before.candidate == roles.candidate) {
+    UPD_TRY(extend(runs_until, expires_ns));
+  } else {
+    if (before.weight > 0) {
+      // the new expiry is not for the candidate that was
+      Roles between = roles;
+      between.weight = 0;
+      store(shared_->word, to_word(between));
+    }
+    store(shared_->expires_ns, expires_ns);
   }
-  store(shared_->expires_ns, expires_ns);
   store(shared_->word, to_word(roles));
   return base::ok();
 }
 
 Status Policy::renew(std::uint64_t expires_ns) {
-  if (roles().weight > 0 && lease_is_over()) return lease_over();
-  store(shared_->expires_ns, expires_ns);
-  return base::ok();
+  std::uint64_t before = this->expires_ns();
+  if (roles().weight > 0 && is_over(before)) return lease_over();
+  return extend(before, expires_ns);
+}
+
+// Whoever ended it meanwhile has the last word.
+Status Policy::extend(std::uint64_t before, std::uint64_t expires_ns) {
+  __u64 seen = before;
+  if (std::atomic_ref<__u64>(shared_->expires_ns).compare_exchange_strong(seen, expires_ns))
+    return base::ok();
+  return lease_over();
+}
+
+void Policy::end_lease(std::uint64_t salt) {
+  const std::atomic_ref<__u64> end(shared_->expires_ns);
+  for (int i = 0; i < kMaxRenewalsInTheWay; ++i) {
+    // In this order: while the salt is ours, so is the end that was read before. The next
+    // deployment sets another one before its salt, and then the exchange fails.
+    __u64 before = end.load();
+    if (before == kNever || this->salt() != salt) return;
+    if (end.compare_exchange_strong(before, kLongAgo)) return;
+  }
 }
 
 Status Policy::set_salt(std::uint64_t salt) {
@@ -213,8 +246,7 @@ std::uint64_t Policy::salt() const {
 }
 
 bool Policy::lease_is_over() const {
-  const std::uint64_t expires = expires_ns();
-  return expires != 0 && steering_now_ns() >= expires;
+  return is_over(expires_ns());
 }
 
 std::uint16_t Policy::effective_weight() const {

@@ -11,7 +11,8 @@
 // it. New sockets inherit the group's program; should someone have detached it, a passing member
 // attaches it again and whatever came to that member meanwhile migrates when it goes.
 //
-// One writer (the supervisor). Nothing here blocks but add() and reattach(), see there.
+// One writer (the supervisor), but for end_lease(). Nothing here blocks but add() and reattach(),
+// see there.
 #pragma once
 
 #include <array>
@@ -82,6 +83,12 @@ class Policy {
   base::Status set(const Roles& roles, std::uint64_t expires_ns);
   // A later end for the lease that runs; Code::timed_out when it has run out.
   base::Status renew(std::uint64_t expires_ns);
+  // The weight counts as 0 from the next connection on, as if its lease had run out: nobody has to
+  // be scheduled for that, so whoever judges a candidate does it at the verdict and tells the
+  // supervisor then. Any process that has the map may. Only of the deployment that was given this
+  // salt (a driver that slept must not end the lease of the next one); else, and where no lease
+  // runs, nothing happens.
+  void end_lease(std::uint64_t salt);
   // Per deployment; refused while a weight is set, as it would move clients. Clients are counted
   // anew from then on.
   base::Status set_salt(std::uint64_t salt);
@@ -104,6 +111,7 @@ class Policy {
   Policy(base::UniqueFd map, SteeringPolicy* shared) : map_(std::move(map)), shared_(shared) {}
   static base::Result<Policy> map_memory(base::UniqueFd map);
   bool lease_is_over() const;
+  base::Status extend(std::uint64_t before, std::uint64_t expires_ns);
   void free_probe(unsigned index);
   base::UniqueFd map_;
   SteeringPolicy* shared_ = nullptr;

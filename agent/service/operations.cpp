@@ -94,6 +94,15 @@ Error Supervisor::ended_by_somebody_else(std::uint64_t epoch) const {
       .got(std::to_string(epoch));
 }
 
+// For whoever drives: at a verdict it ends the candidate's share in the kernel by itself.
+Json Supervisor::policy_described() const {
+  if (!policy_) return nullptr;
+  const auto ids = policy_->ids();
+  if (!ids) return nullptr;  // it asks us then
+  // a text: a tag has more bits than JSON's numbers are sure to keep (RFC 8259, 6)
+  return {{"map", ids->map}, {"tag", std::to_string(ids->tag)}};
+}
+
 Result<Answer> Supervisor::op_begin(const Request& request) {
   if (deployment_ && deployment_->driver != 0 && control_->is_open(deployment_->driver))
     return Error(Code::busy, "a deployment of this app is under way")
@@ -129,6 +138,7 @@ Result<Answer> Supervisor::op_begin(const Request& request) {
   return Answer{{"epoch", epoch_},
                 {"mechanism", listen::mechanism_name(mechanism_.mechanism)},
                 {"reason", mechanism_.reason},
+                {"policy", policy_described()},
                 {"active", describe(active())},
                 {"candidate", describe(candidate())}};
 }

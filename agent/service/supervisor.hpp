@@ -152,6 +152,7 @@ class Supervisor {
   base::Result<Answer> op_stop(const Request& request);
   base::Result<Answer> op_restart(const Request& request);
   Answer no_room(bool end_oldest);
+  base::Json policy_described() const;
   base::Result<Answer> op_upgrade(const Request& request);
   // measure.cpp
   base::Result<Answer> op_measure(const Request& request);

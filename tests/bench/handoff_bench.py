@@ -15,15 +15,18 @@ against one alone, during one more handoff; CPU is the supervisor's own over the
 
 *steering*: wrk against nginx under updagent and against the same nginx that opened its own listener, in turns.
 
-*rollback*: processes connect as fast as they can and note when each connect(2) returned; meanwhile the driver (we,
-at the supervisor's control socket) decides to go back. The kernel chooses a socket within connect(2), so the last
-one that returned and was then answered by the candidate is the last one for which it was chosen. Measured from the
-moment before the message is sent.
+*rollback*: processes connect as fast as they can and note when each connect(2) began and returned; meanwhile the driver
+(we, in place of `updagent apply`) decides to go back, as it does: the lease of the share is ended in the policy's memory,
+then the supervisor is told. The kernel chooses a socket within connect(2): of the last one that was then answered by the
+candidate the choice lies between its two times. Measured from the moment before the store. "Asked alone" is the same
+without the store: the supervisor has to get a processor first.
 """
 
 import argparse
 import collections
 import contextlib
+import ctypes
+import mmap
 import multiprocessing
 import os
 import pathlib
@@ -31,6 +34,7 @@ import re
 import resource
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -243,27 +247,53 @@ KEPT = 2000  # connections of each process; more than come while we wait for a p
 
 
 def connect_and_note(port, stop_ns, pipe):
-    """Connects until then; says for each connection when connect(2) returned and who answered it."""
+    """Connects until then; says for each connection when connect(2) began and returned and who answered it."""
     made = []
     pipe.send("begun")
     while (now := time.monotonic_ns()) < stop_ns.value or stop_ns.value == 0:
         one = socket.socket()
+        began = time.monotonic_ns()
         one.connect(("127.0.0.1", port))
-        made.append((time.monotonic_ns(), one))
+        made.append((began, time.monotonic_ns(), one))
         if stop_ns.value == 0 and len(made) > KEPT:  # what was long before the decision does not count
-            made.pop(0)[1].close()
+            made.pop(0)[-1].close()
     answers = []
-    for at_ns, one in made:
+    for began, returned, one in made:
         one.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        answers.append((at_ns, b"X-Generation: 2" in b"".join(iter(lambda: one.recv(4096), b""))))
+        answers.append((began, returned, b"X-Generation: 2" in b"".join(iter(lambda: one.recv(4096), b""))))
         one.close()
     pipe.send(answers)
 
 
-def one_rollback(own, service, port, options):
-    """(us from the decision to the last connection for the candidate, us to the supervisor's answer, how many)"""
+class Steering:
+    """The policy's memory, opened by its id as a driver does; agent/listen/policy.h has its layout."""
+
+    SYS_BPF = {"x86_64": 321, "aarch64": 280}
+    BPF_MAP_GET_FD_BY_ID = 14
+    EXPIRES_NS = 16  # SteeringPolicy.expires_ns
+
+    def __init__(self, policy):
+        words = ctypes.create_string_buffer(struct.pack("=IIII", policy["map"], 0, 0, 0))
+        fd = ctypes.CDLL(None, use_errno=True).syscall(self.SYS_BPF[os.uname().machine], self.BPF_MAP_GET_FD_BY_ID, words, 16)
+        if fd < 0:
+            raise SystemExit(f"cannot open the steering policy: {os.strerror(ctypes.get_errno())}")
+        self.memory = mmap.mmap(fd, mmap.PAGESIZE)
+        os.close(fd)
+
+    def end_lease(self):
+        self.memory[self.EXPIRES_NS : self.EXPIRES_NS + 8] = struct.pack("=Q", 1)
+
+
+SEEN_AFTER_NS = 50_000_000  # of connections after the decision
+
+
+def one_rollback(own, service, port, options, stores):
+    """us from the decision to the last connection for the candidate: began, returned; to the supervisor's answer; how
+    many came after it"""
     control = own.connect()
-    control.epoch = control.ask("begin", trace=os.urandom(16).hex())["epoch"]
+    begun = control.ask("begin", trace=os.urandom(16).hex())
+    control.epoch = begun["epoch"]
+    steering = Steering(begun["policy"])
     number = control.ask("start", service=service, epoch=control.epoch)["generation"]
     control.await_news(lambda n: n.get("number") == number and n["life"] in ("ready", "failed"))
     control.ask("weight", epoch=control.epoch, weight=10_000)
@@ -276,20 +306,23 @@ def one_rollback(own, service, port, options):
         theirs.recv()
     time.sleep(0.1)  # they are under way
     decided = time.monotonic_ns()
+    if stores:
+        steering.end_lease()
+    stop_ns.value = decided + SEEN_AFTER_NS
     control.ask("rollback", epoch=control.epoch, reason="measured")
     answered = time.monotonic_ns()
-    stop_ns.value = answered + 20_000_000
     answers = [one for theirs, _ in pairs for one in theirs.recv()]
     for worker in workers:
         worker.join()
     control.ask("end", epoch=control.epoch)
     control.close()
     supervisor.wait_for(lambda: len(own.status()["generations"]) == 1, "the candidate's end")
-    after = [at for at, candidate in answers if at > decided]
-    last = max((at for at, candidate in answers if candidate), default=None)
+    after = sum(began > decided for began, _, _ in answers)
+    last = max(((began, returned) for began, returned, candidate in answers if candidate), default=None)
     if last is None or not after:
         raise SystemExit("no connection reached the candidate, or none came after the decision")
-    return max(0, last - decided) / 1e3, (answered - decided) / 1e3, len(after)
+    began, returned = (max(0, at - decided) / 1e3 for at in last)
+    return began, returned, (answered - decided) / 1e3, after
 
 
 def measure_rollback(options):
@@ -323,15 +356,20 @@ def measure_rollback(options):
             control.ask(op, epoch=epoch, **more)
         control.close()
         try:
-            seen = [one_rollback(own, service("2"), port, options) for _ in range(options.rollbacks)]
+            seen = {stores: [one_rollback(own, service("2"), port, options, stores) for _ in range(options.rollbacks)]
+                    for stores in (True, False)}
         finally:
             own.stop()
-    last, answered, counts = zip(*seen)
-    table(("rollbacks", "connections in the 20 ms after the decision", "last one for the candidate, µs: median / p90 / max",
-           "supervisor's answer, µs: median / max"),
-          [[len(seen), sum(counts),
-            f"{statistics.median(last):.0f} / {sorted(last)[int(len(last) * 0.9) - 1]:.0f} / {max(last):.0f}",
-            f"{statistics.median(answered):.0f} / {max(answered):.0f}"]])
+
+    def spread(values):
+        return f"{statistics.median(values):.0f} / {sorted(values)[int(len(values) * 0.9) - 1]:.0f} / {max(values):.0f}"
+
+    rows = []
+    for stores, name in ((True, "by the driver, in the kernel"), (False, "the supervisor asked alone")):
+        began, returned, answered, after = zip(*seen[stores])
+        rows.append([name, len(began), sum(after), spread(began), spread(returned), spread(answered)])
+    table(("who ends the share", "rollbacks", f"connections in the {SEEN_AFTER_NS // 1_000_000} ms after the decision",
+           "last one for the candidate, µs, began: median / p90 / max", "returned", "supervisor's answer"), rows)
 
 
 PARTS = {"handoffs": measure_handoffs, "steering": measure_steering, "rollback": measure_rollback}

@@ -84,6 +84,50 @@ TEST_F(PolicyTest, A_lease_that_ran_out_is_neither_renewed_nor_given_a_weight) {
   EXPECT_EQ(policy.effective_weight(), 200);
 }
 
+TEST_F(PolicyTest, Who_judges_ends_the_lease_of_its_own_deployment_for_all) {
+  Policy policy = must(Policy::create());
+  Policy judge = must(Policy::reopen(must(policy.ids())));
+  const std::uint64_t later = steering_now_ns() + 60 * kSecondNs;
+  must(policy.set_salt(7));
+  judge.end_lease(7);  // there is none yet
+  EXPECT_EQ(policy.expires_ns(), 0U);
+  must(policy.set(candidate_at(1, 100), later));
+  judge.end_lease(8);  // of another deployment
+  EXPECT_EQ(policy.effective_weight(), 100);
+
+  judge.end_lease(7);
+  EXPECT_EQ(policy.effective_weight(), 0);
+  EXPECT_EQ(policy.renew(later).error().code(), base::Code::timed_out);
+  EXPECT_EQ(policy.set(candidate_at(1, 200), later).error().code(), base::Code::timed_out);
+  EXPECT_EQ(policy.effective_weight(), 0);
+
+  must(policy.set(candidate_at(1, 0), 0));
+  must(policy.set_salt(9));
+  must(policy.set(candidate_at(2, 300), later));
+  judge.end_lease(7);  // one that slept over all that
+  EXPECT_EQ(policy.effective_weight(), 300);
+}
+
+// Renewals as fast as they come: whoever ends the lease among them has the last word each time.
+TEST_F(PolicyTest, A_lease_that_was_ended_is_never_renewed_by_who_had_not_seen_it) {
+  Policy policy = must(Policy::create());
+  Policy judge = must(Policy::reopen(must(policy.ids())));
+  constexpr int kRounds = 300;
+  for (int i = 0; i < kRounds; ++i) {
+    must(policy.set(candidate_at(1, 0), 0));
+    must(policy.set_salt(static_cast<std::uint64_t>(i) + 1));
+    must(policy.set(candidate_at(1, 100), steering_now_ns() + 60 * kSecondNs));
+    std::jthread renewing([&policy](const std::stop_token& stop) {
+      while (!stop.stop_requested())
+        if (!policy.renew(steering_now_ns() + 60 * kSecondNs)) return;
+    });
+    judge.end_lease(static_cast<std::uint64_t>(i) + 1);
+    renewing.request_stop();
+    renewing.join();
+    ASSERT_EQ(policy.effective_weight(), 0) << i;
+  }
+}
+
 TEST_F(PolicyTest, A_second_mapping_sees_the_same_policy) {
   Policy policy = must(Policy::create());
   const PolicyIds ids = must(policy.ids());
