@@ -1,7 +1,6 @@
 #include "agent/base/digest.hpp"
 
 #include <openssl/evp.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -74,17 +73,6 @@ Result<Digest> sha256_of_fd(int fd, std::string_view name_for_errors) {
     if (count == 0) return hash.finish();
     hash.update(std::span(buffer.data(), static_cast<std::size_t>(count)));
   }
-}
-
-std::string random_bytes(std::size_t count) {
-  std::string out(count, '\0');
-  std::size_t filled = 0;
-  while (filled < count) {
-    const ssize_t got = ::getrandom(out.data() + filled, count - filled, 0);
-    if (got < 0 && errno != EINTR) std::abort();  // no entropy source: nothing can be trusted
-    if (got > 0) filled += static_cast<std::size_t>(got);
-  }
-  return out;
 }
 
 }  // namespace updagent::base

@@ -47,7 +47,4 @@ Digest sha256(std::string_view bytes);
 // Of everything from the descriptor's current position to its end.
 Result<Digest> sha256_of_fd(int fd, std::string_view name_for_errors);
 
-// `count` bytes from the kernel's random source.
-std::string random_bytes(std::size_t count);
-
 }  // namespace updagent::base

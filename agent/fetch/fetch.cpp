@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "agent/base/digest.hpp"
+#include "agent/base/random.hpp"
 #include "agent/base/text.hpp"
 #include "agent/fetch/http.hpp"
 #include "agent/fetch/local_file.hpp"

@@ -3,6 +3,7 @@
 #include <span>
 
 #include "agent/base/clock.hpp"
+#include "agent/base/random.hpp"
 #include "agent/base/text.hpp"
 #include "agent/journal/canonical.hpp"
 

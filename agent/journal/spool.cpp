@@ -6,8 +6,8 @@
 #include <cstdio>
 
 #include "agent/base/clock.hpp"
-#include "agent/base/digest.hpp"
 #include "agent/base/files.hpp"
+#include "agent/base/random.hpp"
 #include "agent/base/text.hpp"
 #include "agent/journal/journal.hpp"
 #include "agent/journal/reserve.hpp"

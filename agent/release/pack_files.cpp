@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "agent/base/files.hpp"
+#include "agent/base/random.hpp"
 #include "agent/base/text.hpp"
 #include "agent/release/describe.hpp"
 

@@ -6,8 +6,8 @@
 #include <array>
 
 #include "agent/base/clock.hpp"
-#include "agent/base/digest.hpp"
 #include "agent/base/files.hpp"
+#include "agent/base/random.hpp"
 #include "agent/base/text.hpp"
 #include "agent/service/state_file.hpp"
 

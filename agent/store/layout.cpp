@@ -5,7 +5,7 @@
 #include <array>
 #include <cstdio>
 
-#include "agent/base/digest.hpp"
+#include "agent/base/random.hpp"
 #include "agent/base/text.hpp"
 
 namespace updagent::store {

@@ -4,6 +4,7 @@
 
 #include "agent/base/files.hpp"
 #include "agent/base/guarded_file.hpp"
+#include "agent/base/random.hpp"
 #include "agent/base/text.hpp"
 #include "agent/trust/pem.hpp"
 #include "agent/trust/trust.hpp"

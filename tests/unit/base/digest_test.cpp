@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include "agent/base/random.hpp"
 #include "agent/base/unique_fd.hpp"
 #include "tests/unit/base/test_directory.hpp"
 
