@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs one fuzzer from its seeds; fails on a crash, a leak, a hang or memory past the bound.
-#   tests/fuzz/run.sh BINARY NAME [SECONDS]     30, or 600 with UPDAGENT_LONG=1; NAME: as the folders of fixtures/seeds
+#   tests/fuzz/run.sh BINARY NAME [SECONDS]     15, or 600 with UPDAGENT_LONG=1; NAME: as the folders of fixtures/seeds
 # What it finds stays in a folder beside the binary; run the binary with that file to see it again.
 set -euo pipefail
-binary=${1:?binary} name=${2:?name} seconds=30
+binary=${1:?binary} name=${2:?name} seconds=15
 [ "${UPDAGENT_LONG:-0}" = 1 ] && seconds=600
 seconds=${3:-$seconds}
 here=$(cd "$(dirname "$0")" && pwd)
