@@ -1,4 +1,5 @@
 // Help, man page and completion, made from the table of verbs and the options they declare.
+#include <algorithm>
 #include <memory>
 
 #include "cli/verbs.hpp"
@@ -136,6 +137,8 @@ void add_global_options(CLI::App& app, GlobalOptions& options) {
 }
 
 std::string overview(const Session& session) {
+  std::size_t longest = 0;
+  for (const Verb& verb : verbs()) longest = std::max(longest, verb.name.size());
   std::string out =
       "updagent " UPDAGENT_VERSION
       ": signed releases, installed atomically, undone by themselves when they are bad\n\n"
@@ -146,7 +149,7 @@ std::string overview(const Session& session) {
     for (const Verb& verb : verbs()) {
       if (verb.group != group) continue;
       std::string name(verb.name);
-      name.resize(10, ' ');
+      name.resize(longest + 2, ' ');
       out += "  " + name + std::string(verb.summary) + "\n";
     }
   }

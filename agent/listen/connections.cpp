@@ -42,8 +42,8 @@ Result<std::vector<Connection>> connections_of(const Address& address, const Ino
   if (!address.is_inet()) return unix_connections_of(address, sockets);
   std::vector<Connection> connections;
   if (address.transport == Transport::udp) return connections;
-  // A connection is of its listener's family, IPv4 clients of a dual-stack one too. Each family that
-  // is asked for costs the kernel a walk through all connections of the machine.
+  // A connection is of its listener's family, IPv4 clients of a dual-stack one too. Each family
+  // that is asked for costs the kernel a walk through all connections of the machine.
   auto request = inet_request(address.family, Transport::tcp, address.port, kConnected);
   request.idiag_ext = 1U << (INET_DIAG_INFO - 1);
   UPD_TRY(collect<Connection>(bytes_of(request), connections, [&](const DiagAnswer& answer) {

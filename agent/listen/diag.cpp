@@ -146,17 +146,17 @@ Address remote_address(const inet_diag_msg& message, Transport transport) {
 }
 
 Result<std::vector<PortHolder>> holders_of(const Address& address) {
-  UPD_ASSIGN(std::vector<PortHolder> holders,
-             address.is_inet() ? inet_holders_of(address, Holding::bound_too)
-                               : unix_holders_of(address));
+  UPD_ASSIGN(std::vector<PortHolder> holders, address.is_inet()
+                                                  ? inet_holders_of(address, Holding::bound_too)
+                                                  : unix_holders_of(address));
   name_owners(holders);
   return holders;
 }
 
 Result<std::vector<PortHolder>> strangers_at(const Address& address, const InodeSet& own) {
-  UPD_ASSIGN(std::vector<PortHolder> holders,
-             address.is_inet() ? inet_holders_of(address, Holding::listening)
-                               : unix_holders_of(address));
+  UPD_ASSIGN(std::vector<PortHolder> holders, address.is_inet()
+                                                  ? inet_holders_of(address, Holding::listening)
+                                                  : unix_holders_of(address));
   std::erase_if(holders, [&](const PortHolder& holder) { return own.has(holder.inode); });
   name_owners(holders);
   return holders;
