@@ -35,10 +35,11 @@ std::string new_file_name(std::int64_t now_us) {
 Result<std::uint64_t> waiting_bytes(const std::string& directory) {
   if (!base::exists(directory)) return std::uint64_t{0};
   UPD_ASSIGN(const auto names, base::list_directory(directory, kMaxSpoolFiles));
+  const std::string prefix = directory + "/";
   std::uint64_t total = 0;
   for (const std::string& name : names) {
     struct stat about{};
-    if (::lstat((directory + "/" + name).c_str(), &about) == 0)
+    if (::lstat((prefix + name).c_str(), &about) == 0)
       total += static_cast<std::uint64_t>(about.st_size);
   }
   return total;
