@@ -327,6 +327,7 @@ std::vector<KeyInfo> all_keys() {
   Settings settings;
   Notification notification;
   std::vector<KeyInfo> keys;
+  keys.reserve(std::size(kSettingKeys) + std::size(kNotificationKeys));
   for (const Key<Settings>& key : kSettingKeys) keys.push_back(info_of(key, "", settings));
   const std::string prefix = std::string(kNotifyTable) + ".";
   for (const Key<Notification>& key : kNotificationKeys)

@@ -4,61 +4,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cctype>
 #include <vector>
 
+#include "agent/base/capability_names.hpp"
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
 
 namespace updagent::launch {
 namespace {
 
-// In the order of linux/capability.h: the index is the number.
-constexpr std::array<std::string_view, 41> kCapabilityNames = {
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-};
+using base::kCapabilityNames;
 constexpr int kBitsInSet = 64;
 
 std::string upper(std::string_view text) {
@@ -81,9 +38,9 @@ base::Error unknown_capability(const std::string& name) {
 base::Result<CapabilitySet> parse_capabilities(std::span<const std::string> names) {
   CapabilitySet set = kNoCapabilities;
   for (const std::string& name : names) {
-    const auto* found = std::find(kCapabilityNames.begin(), kCapabilityNames.end(), upper(name));
-    if (found == kCapabilityNames.end()) return unknown_capability(name);
-    set |= capability_bit(static_cast<int>(found - kCapabilityNames.begin()));
+    const auto number = base::capability_number(upper(name));
+    if (!number) return unknown_capability(name);
+    set |= capability_bit(*number);
   }
   return set;
 }

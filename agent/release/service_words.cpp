@@ -1,12 +1,11 @@
 #include "agent/release/service_words.hpp"
 
-#include <linux/capability.h>
 #include <sys/resource.h>
 
-#include <algorithm>
 #include <array>
 #include <csignal>
 
+#include "agent/base/capability_names.hpp"
 #include "agent/release/word_list.hpp"
 
 namespace updagent::release {
@@ -36,53 +35,6 @@ constexpr std::array<Word<int>, 8> kRlimits = {{{"as", static_cast<int>(RLIMIT_A
                                                 {"nofile", static_cast<int>(RLIMIT_NOFILE)},
                                                 {"nproc", static_cast<int>(RLIMIT_NPROC)},
                                                 {"stack", static_cast<int>(RLIMIT_STACK)}}};
-// In the order of their numbers. A kernel that lacks one of the last refuses it when it is set.
-constexpr std::array<std::string_view, 41> kCapabilities = {
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-};
-static_assert(kCapabilities[CAP_NET_BIND_SERVICE] == "CAP_NET_BIND_SERVICE");
-static_assert(kCapabilities[CAP_SYS_RESOURCE] == "CAP_SYS_RESOURCE");
-static_assert(kCapabilities[CAP_CHECKPOINT_RESTORE] == "CAP_CHECKPOINT_RESTORE");
 
 }  // namespace
 
@@ -114,9 +66,7 @@ std::optional<int> rlimit_resource(std::string_view name) {
   return value_of(kRlimits, name);
 }
 std::optional<int> capability_number(std::string_view name) {
-  const auto found = std::find(kCapabilities.begin(), kCapabilities.end(), name);
-  if (found == kCapabilities.end()) return std::nullopt;
-  return static_cast<int>(found - kCapabilities.begin());
+  return base::capability_number(name);
 }
 
 bool is_rlimit(std::string_view name, std::uint64_t value) {
@@ -142,7 +92,7 @@ std::vector<std::string> rlimit_names() {
   return names_of(kRlimits);
 }
 std::vector<std::string> capability_names() {
-  return {kCapabilities.begin(), kCapabilities.end()};
+  return {base::kCapabilityNames.begin(), base::kCapabilityNames.end()};
 }
 
 Ready default_ready(Protocol protocol) {
