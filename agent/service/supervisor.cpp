@@ -352,10 +352,23 @@ Status Supervisor::start_generation(Generation& generation) {
 void Supervisor::on_changed(Generation& generation) {
   hold_stored(generation);
   if (generation.life() == Life::starting && generation.process() != nullptr &&
-      generation.plan().run.service.ready == release::Ready::listening &&
-      !checks_.contains(generation.number()))
+      readiness_is_ours(generation) && !checks_.contains(generation.number()))
     look_whether_listening(generation.number());
   save_state();
+}
+
+// A driver has probes; without one, an accepted connection is what we can know of readiness.
+bool Supervisor::readiness_is_ours(const Generation& generation) const {
+  switch (generation.plan().run.service.ready) {
+    case release::Ready::notify:
+      return false;
+    case release::Ready::listening:
+      return true;
+    case release::Ready::probe:
+      return !deployment_ || deployment_->automatic ||
+             deployment_->candidate != generation.number();
+  }
+  return false;
 }
 
 void Supervisor::look_whether_listening(std::uint64_t number) {

@@ -185,6 +185,7 @@ class Supervisor {
   WorkerHost worker_host();
   bool nothing_lives() const { return generations_.empty() && workers_->empty(); }
   void complain(const Generation& generation, const std::string& what);
+  bool readiness_is_ours(const Generation& generation) const;
   void look_whether_listening(std::uint64_t number);
 
   // what follows

@@ -7,6 +7,7 @@ import shlex
 import signal
 import socket
 import sys
+import time
 import unittest
 
 import supervisor
@@ -63,6 +64,34 @@ class Starts(Case):
         self.addCleanup(client.close)
         client.request("POST", path, headers={"Connection": "close"})
         return client.getresponse().read().decode()
+
+    def test_nobody_drives_a_restart_and_a_service_that_is_probed_is_ready_all_the_same(self):
+        service = self.service("1.0.0", ready="probe", ready_timeout_ms=2_000)
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        number = control.ask("restart", service=service)["generation"]
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "the first start")
+        pid = self.generations()[number]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        again = supervisor.wait_for(lambda: (one := self.generations()[number])["pid"] not in (0, pid)
+                                    and one["state"] == "ready" and one, "its next process")
+        time.sleep(2.5)  # past its time to get ready
+        self.assertEqual({key: self.generations()[number][key] for key in ("pid", "state", "starts")},
+                         {"pid": again["pid"], "state": "ready", "starts": 2})
+        second = control.ask("restart", service=service)["generation"]
+        self.only(second)
+        self.assertEqual(self.generations()[second]["role"], "active")
+
+    def test_a_driven_candidate_that_is_probed_is_ready_when_its_driver_says_so(self):
+        self.handoff(self.service("1.0.0"))
+        control = self.begin()
+        number = control.ask("start", service=self.service("2.0.0", ready="probe"), epoch=control.epoch)["generation"]
+        supervisor.wait_for(lambda: "serving" in self.generations()[number]["status"], "what it says itself")
+        time.sleep(0.5)  # longer than a connection takes to be accepted
+        self.assertEqual(self.generations()[number]["state"], "starting")
+        control.ask("ready", epoch=control.epoch, generation=number)
+        self.assertEqual(self.generations()[number]["state"], "ready")
+        control.ask("end", epoch=control.epoch)
 
     def test_nothing_is_started_into_a_stop(self):
         self.handoff(self.service("1.0.0", "--ignore-term", "1", stop_timeout_ms=3_000))
@@ -217,6 +246,20 @@ class InPlace(Case):
         again.close()
         supervisor.wait_for(lambda: [(g["version"], g["state"]) for g in self.generations().values()] == [("1.0.0", "ready")],
                             "the old release alone")
+
+    def test_the_way_back_to_a_service_that_is_probed_ends(self):
+        service = self.service("1.0.0", strategy="restart", ready="probe", ready_timeout_ms=2_000)
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        first = control.ask("restart", service=service)["generation"]
+        supervisor.wait_for(lambda: self.generations()[first]["state"] == "ready", "the old release")
+        control = self.begin()
+        _, news = self.candidate(control, self.service("2.0.0", "--crash-at-start", "3", strategy="restart"))
+        self.assertEqual(news["life"], "failed")
+        control.ask("rollback", epoch=control.epoch, reason="test")
+        control.ask("end", epoch=control.epoch)
+        supervisor.wait_for(lambda: [(g["version"], g["state"]) for g in self.generations().values()] == [("1.0.0", "ready")],
+                            "the old release again")
 
     def test_where_nothing_is_left_the_way_back_starts_the_old_one(self):
         control = self.begin()
