@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
@@ -32,6 +33,7 @@ constexpr mode_t kRoleMode = 0644;
 constexpr std::size_t kMaxRoleBytes = 64;  // of a word
 // Without a cgroup nobody tells when the last process has gone.
 constexpr base::Milliseconds kLookForRest{100};
+constexpr int kScorePasses = 3;                     // who forks faster keeps what it has
 constexpr base::Milliseconds kKillPatience{2'000};  // of one pass without a cgroup
 
 launch::Protocol protocol_of(release::Protocol protocol) {
@@ -578,10 +580,25 @@ void Generation::set_role(Role role) {
   const Status written = base::write_file_durably(file, word, kRoleMode);
   if (!written) events_.complaint(*this, written.error().line());
   if (written && (!before || *before != word)) signal_role();
-  if (process_ && life_ != Life::gone) {
-    oom_score_ = role == Role::active || role == Role::standby ? 0 : kCandidateOomScore;
-    static_cast<void>(launch::set_oom_score(*process_, oom_score_));
+  if (process_ && life_ != Life::gone)
+    move_oom_score(role == Role::active || role == Role::standby ? 0 : kCandidateOomScore);
+}
+
+// What is forked while we walk has the score of before: another pass finds it.
+void Generation::move_oom_score(int score) {
+  const int before = std::exchange(oom_score_, score);
+  const auto is_ours = [this](pid_t pid) { return belongs(pid); };
+  std::optional<Error> problem;
+  bool moved = before != score;
+  for (int pass = 0; moved && pass < kScorePasses; ++pass) {
+    moved = false;
+    for (const pid_t pid : processes()) {
+      const auto one = launch::move_oom_score(pid, before, score, is_ours);
+      if (!one && !problem) problem = one.error();
+      moved = moved || one.value_or(false);
+    }
   }
+  if (problem) events_.complaint(*this, problem->line());
 }
 
 // The file and not our memory says what it was told: a predecessor may have died with the file

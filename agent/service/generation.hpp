@@ -138,6 +138,7 @@ class Generation {
 
  private:
   std::string run_name() const;
+  void move_oom_score(int score);
   void signal_role();
   base::Milliseconds time_given() const;
   base::Milliseconds time_left() const;
