@@ -369,7 +369,6 @@ void Generation::on_start_event() {
   Status watched = watch_process();
   if (watched && inject_notify_) watched = make_injector();
   if (!watched) return fail(watched.error());
-  arm_watchdog();
   events_.changed(*this);
 }
 
@@ -511,9 +510,11 @@ void Generation::store_descriptors(launch::NotifyEvent& event) {
   }
 }
 
+// From READY on, as systemd does: before that there is ready_timeout, and many a service sends its
+// signs from the loop that it enters when it is ready.
 void Generation::arm_watchdog() {
   watchdog_.reset();
-  if (!watchdog_usec_ || *watchdog_usec_ == 0) return;
+  if (life_ != Life::ready || !watchdog_usec_ || *watchdog_usec_ == 0) return;
   watchdog_ = loop_.after(milliseconds_of(*watchdog_usec_), [this] {
     fail(Error(Code::probe_failed, run_name() + " gave no sign of life to its watchdog")
              .expected("WATCHDOG=1 every " +
@@ -550,6 +551,7 @@ void Generation::become_ready() {
   timeout_.reset();
   life_ = Life::ready;
   since_us_ = base::wall_now_us();
+  arm_watchdog();
   events_.ready(*this);
 }
 
@@ -769,8 +771,8 @@ Status Generation::adopt(const Json& state, launch::FdStore* stored, Inherited i
     return base::ok();
   }
   UPD_TRY(found);
-  arm_watchdog();
   life_ = life == "starting" ? Life::starting : Life::ready;
+  arm_watchdog();
   // The clocks of our predecessor go on.
   if (life_ == Life::starting) arm_ready_timeout(time_left());
   return base::ok();
