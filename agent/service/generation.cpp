@@ -312,6 +312,11 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
   options.intercept_bind = run.service.protocol == release::Protocol::inject;
   UPD_ASSIGN(const launch::Guard guard, launch::Guard::build(options));
   spec.guard = &guard;
+  // what an earlier process has bound says nothing of this one
+  inject_watch_.reset();
+  injector_.reset();
+  inject_notify_.reset();
+  inject_journal_.reset();
   UPD_ASSIGN(start_, launch::ServiceStart::begin(spec));
   UPD_ASSIGN(start_watch_, loop_.watch(start_->event_fd(), EPOLLIN, [this] { on_start_event(); }));
   life_ = Life::starting;
@@ -387,7 +392,6 @@ Status Generation::watch_store() {
 }
 
 Status Generation::make_injector() {
-  inject_watch_.reset();
   if (!inject_journal_) {
     UPD_ASSIGN(inject_journal_, launch::InjectJournal::make());
   }

@@ -129,7 +129,9 @@ class Generation {
   int inject_journal_fd() const { return inject_journal_.get(); }
   int notify_socket_fd() const { return notify_ ? notify_->socket_fd() : -1; }
   // Nothing is half done that execve(2) would lose.
-  bool can_be_kept() const { return !start_ && (!notify_ || notify_->idle()); }
+  bool can_be_kept() const {
+    return !start_ && (!notify_ || notify_->idle()) && (!injector_ || injector_->idle());
+  }
   std::vector<pid_t> processes() const;
   const launch::GenerationCgroup* cgroup() const { return cgroup_ ? &*cgroup_ : nullptr; }
   base::Json to_json() const;

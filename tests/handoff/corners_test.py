@@ -11,7 +11,7 @@ import time
 import unittest
 
 import supervisor
-from supervisor_test import Case
+from supervisor_test import BINARY, Case
 
 
 class Starts(Case):
@@ -147,6 +147,49 @@ class Teller:
         self.told += len(messages)
         said = pathlib.Path(f"{self.orders}.said")
         supervisor.wait_for(lambda: said.exists() and int(said.read_text()) == self.told, "what was to be said")
+
+
+class Binds(Case):
+    """Protocol inject: what a service says counts when it has its sockets."""
+
+    def binder(self):
+        self.order = self.root / "bind"
+        binder = pathlib.Path(supervisor.__file__).with_name("binder.py")
+        return self.service("1.0.0", protocol="inject", command=[sys.executable, str(binder), str(self.order), str(self.port)])
+
+    def started(self, service):
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        return control.ask("restart", service=service)["generation"]
+
+    def test_a_process_that_is_started_again_has_to_bind_again(self):
+        service = self.binder()
+        self.order.touch()
+        number = self.started(service)
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "the first process")
+        self.order.unlink()
+        os.kill(self.generations()[number]["pid"], signal.SIGKILL)
+        supervisor.wait_for(lambda: (one := self.generations()[number])["starts"] == 2 and one["status"] == "not bound",
+                            "what its next process says")
+        self.assertEqual(self.generations()[number]["state"], "starting")
+        self.order.touch()
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "its bind")
+
+    def test_an_upgrade_waits_for_a_bind_that_is_under_way(self):
+        trace = self.root / "trace"
+        self.supervisor.stop()
+        # who replaces the socket is stopped, until the supervisor gives up on it
+        self.supervisor.start(UPDAGENT_FAILPOINTS="inject.replaced=stop", UPDAGENT_FAILPOINTS_TRACE=str(trace))
+        service = self.binder()
+        self.order.touch()
+        number = self.started(service)
+        supervisor.wait_for(lambda: trace.exists() and "inject.replaced" in trace.read_text(), "the bind")
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        with self.assertRaisesRegex(supervisor.Refused, f"generation {number} is just being started"):
+            control.ask("upgrade", program=BINARY)
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "its bind")
+        self.assertEqual(control.ask("upgrade", program=BINARY)["pid"], self.supervisor.process.pid)
 
 
 class Unheard(Case):
