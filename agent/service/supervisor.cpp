@@ -200,6 +200,14 @@ void Supervisor::event(std::string_view name, std::string_view status, const Gen
   events_.append(event);
 }
 
+// What can be neither waited for nor given up goes on all the same. The log and `status` say it.
+void Supervisor::goes_on(const Status& done) {
+  if (done) return;
+  last_problem_ = done.error().line();
+  event("supervisor.problem", "failure", nullptr, {{"problem", last_problem_}});
+  ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
+}
+
 void Supervisor::tell(const Generation& generation, std::string_view what,
                       const std::string& problem) {
   if (!deployment_ || deployment_->driver == 0) return;
@@ -253,9 +261,11 @@ WorkerHost Supervisor::worker_host() {
 // something anyway, which during a deployment is every two seconds.
 void Supervisor::check_steering() {
   if (!listeners_ || !policy_) return;
-  for (const std::string& address : listeners_->check()) {
-    last_problem_ = "somebody detached the steering at " + address + ": it is attached again";
-    event("traffic.detached", "failure", nullptr, {{"address", address}});
+  for (const auto& [address, again] : listeners_->check()) {
+    last_problem_ = "somebody detached the steering at " + address + ": " +
+                    (again ? "it is attached again" : again.error().line());
+    event("traffic.detached", "failure", nullptr,
+          {{"address", address}, {"attached", again.has_value()}});
     ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
   }
 }
@@ -490,7 +500,7 @@ void Supervisor::on_gone(Generation& generation) {
       ::unlink(item->second->output_file().c_str());
       item = generations_.erase(item);
     }
-    static_cast<void>(
+    goes_on(
         apply_roles(deployment_ ? deployment_->weight : 0, policy_ ? policy_->expires_ns() : 0));
     start_waiting();
     save_state();
@@ -538,6 +548,11 @@ Status Supervisor::apply_roles(std::uint16_t weight, std::uint64_t expires_ns) {
   return named == nullptr ? base::ok() : listeners_->publish(*named);
 }
 
+// Users are the active one's alone.
+void Supervisor::steer_back() {
+  goes_on(apply_roles(0, 0));
+}
+
 // The generation that is committed knows whether users come to it. (The candidate stays one until
 // it is committed, whatever its share.)
 void Supervisor::give_traffic_roles(bool candidate_has_all) {
@@ -550,7 +565,7 @@ void Supervisor::give_traffic_roles(bool candidate_has_all) {
 void Supervisor::withdraw_weight() {
   deployment_->weight = 0;
   deployment_->lease_timer.reset();
-  static_cast<void>(apply_roles(0, 0));
+  steer_back();
 }
 
 void Supervisor::lease_expired() {
@@ -581,7 +596,7 @@ void Supervisor::promote_candidate() {
   deployment_->candidate = 0;
   deployment_->weight = 0;
   deployment_->lease_timer.reset();
-  static_cast<void>(apply_roles(0, 0));
+  steer_back();
   base::failpoint::hit("service.promoted");
   event("traffic.promoted", "success", next, {{"before", before}});
   if (deployment_->automatic) deployment_.reset();
@@ -639,7 +654,7 @@ void Supervisor::give_up_candidate(const std::string& why) {
   deployment_->candidate = 0;
   deployment_->weight = 0;
   deployment_->lease_timer.reset();
-  static_cast<void>(apply_roles(0, 0));
+  steer_back();
   if (deployment_->automatic) deployment_.reset();
   if (generation == nullptr) return save_state();
   base::failpoint::hit("service.withdrawn");
@@ -664,7 +679,7 @@ void Supervisor::driver_gone(ConnectionId connection) {
   deployment_->driver = 0;
   if (deployment_->candidate != 0) {
     deployment_->weight = 0;
-    static_cast<void>(apply_roles(0, 0));
+    steer_back();
     event("traffic.driver_gone", "failure", candidate(), {{"epoch", deployment_->epoch}});
   }
   deployment_->orphan_timer = loop_->after(kOrphanPatience, [this] { orphaned(); });

@@ -130,6 +130,7 @@ class Supervisor {
   void save_state();
   base::Json describe_state() const;
   std::map<std::string, int> descriptors() const;
+  void put(const std::string& name, int fd);
   void hold(const Generation& generation);
   void hold_notify(const Generation& generation);
   void hold_stored(const Generation& generation);
@@ -200,6 +201,7 @@ class Supervisor {
   void count_cut(const Generation& generation);
   base::Status check_room(const Generation* active) const;
   base::Status apply_roles(std::uint16_t weight, std::uint64_t expires_ns);
+  void steer_back();
   void lease_expired();
   void orphaned();
   void end_by_link(const std::string& why);
@@ -219,6 +221,7 @@ class Supervisor {
   void tell(const Generation& generation, std::string_view what, const std::string& problem);
   void event(std::string_view name, std::string_view status, const Generation* generation,
              base::Json detail);
+  void goes_on(const base::Status& done);
   std::optional<std::string> committed_version() const;
 
   Generation* find(std::uint64_t number);

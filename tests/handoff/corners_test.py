@@ -126,6 +126,43 @@ class Starts(Case):
                 supervisor.wait_for(lambda: self.supervisor.status()["deployment"] is None, "the end of the restart")
 
 
+class Told(Case):
+    """What goes on although something of it could not be done: the log and status say what."""
+
+    def events(self, name):
+        texts = [path.read_text() for path in sorted((self.root / "spool").glob("*.jsonl"))]
+        return [line for text in texts for line in text.splitlines() if f'"{name}"' in line]
+
+    def test_a_public_name_that_can_not_be_taken_back(self):
+        names = [self.root / "first.sock", self.root / "second.sock"]
+        service = lambda version: self.service(version, listeners=[
+            {"name": path.stem, "address": f"unix:{path}", "backlog": 64} for path in names])
+        self.handoff(service("1.0.0"))
+        inodes = [path.stat().st_ino for path in names]
+        for how in ("driver", "rollback"):
+            with self.subTest(how):
+                control = self.begin()
+                number, news = self.candidate(control, service("2.0.0"))
+                self.assertEqual(news["life"], "ready", news)
+                control.ask("weight", epoch=control.epoch, weight=10_000)
+                names[0].unlink()
+                names[0].write_text("somebody's file")
+                told = len(self.events("supervisor.problem"))
+                if how == "driver":
+                    control.close()
+                    supervisor.wait_for(lambda: not self.supervisor.status()["deployment"]["driven"], "the end of the driver")
+                    control = self.begin()
+                control.ask("rollback", epoch=control.epoch, reason="test")
+                self.assertIn("first.sock", self.supervisor.status()["problem"])
+                self.assertGreater(len(self.events("supervisor.problem")), told)
+                self.assertEqual(names[1].stat().st_ino, inodes[1], "the other name is the old one's")
+                names[0].unlink()
+                control.ask("end", epoch=control.epoch)
+                control.close()
+                supervisor.wait_for(lambda: number not in self.generations(), "the end of the candidate")
+                supervisor.wait_for(lambda: names[0].exists() and names[0].stat().st_ino == inodes[0], "the first name again")
+
+
 class Teller:
     """A generation that says only what the test tells it to: see teller.py."""
 
