@@ -484,8 +484,12 @@ void Generation::take_lifecycle(const launch::NotifyMessage& message) {
         become_ready();
       break;
     case launch::Lifecycle::stopping:
-      // final: what it does now is not a crash once its process ends
-      if (life_ == Life::ready || life_ == Life::starting) status_text_ = "stopping by itself";
+      // One that serves is started again when it has ended, as after a crash. A candidate must not
+      // get one user more: it has failed, and ends in its own time.
+      if (life_ != Life::ready && life_ != Life::starting) break;
+      status_text_ = "stopping by itself";
+      if (role_ == Role::candidate)
+        events_.failed(*this, Error(Code::probe_failed, run_name() + " is stopping by itself"));
       break;
     case launch::Lifecycle::reloading:
     case launch::Lifecycle::unchanged:

@@ -418,8 +418,13 @@ void Supervisor::report_failure(const Generation& generation, const Error& error
   ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
 }
 
-void Supervisor::on_failed(Generation& generation, const Error& error) {
-  if (generation.plan().adopted) return adopted_ended(generation);
+void Supervisor::on_failed(Generation& generation, const Error& failure) {
+  // one that drains has a successor, which is started again
+  if (generation.plan().adopted && generation.number() == active_) return adopted_ended(generation);
+  const auto check = checks_.find(generation.number());
+  const Error error = check != checks_.end() && failure.code() == Code::timed_out
+                          ? Error(failure).got(check->second->missing())
+                          : failure;
   checks_.erase(generation.number());
   report_failure(generation, error);
   if (deployment_ && deployment_->candidate == generation.number()) {

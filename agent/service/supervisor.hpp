@@ -179,7 +179,7 @@ class Supervisor {
   // what generations say
   GenerationEvents generation_events();
   void on_ready(Generation& generation);
-  void on_failed(Generation& generation, const base::Error& error);
+  void on_failed(Generation& generation, const base::Error& failure);
   void on_gone(Generation& generation);
   void on_changed(Generation& generation);
   void report_failure(const Generation& generation, const base::Error& error);

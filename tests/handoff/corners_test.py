@@ -186,6 +186,56 @@ class Teller:
         supervisor.wait_for(lambda: said.exists() and int(said.read_text()) == self.told, "what was to be said")
 
 
+class Words(Case):
+    """Failures that say what was the matter."""
+
+    def test_a_candidate_that_stops_by_itself_gets_no_user_more_and_ends_in_its_own_time(self):
+        self.handoff(self.service("1.0.0"))
+        teller = Teller(self, "2")
+        control = self.begin()
+        number = control.ask("start", service=teller.service("2.0.0"), epoch=control.epoch)["generation"]
+        teller.say("READY=1")
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "its readiness")
+        control.ask("weight", epoch=control.epoch, weight=10_000)
+        teller.say("STOPPING=1")
+        news = control.await_news(lambda n: n.get("number") == number and n["life"] == "failed")
+        self.assertIn("is stopping by itself", news["problem"])
+        one = self.generations()[number]
+        self.assertEqual((one["weight"], one["state"]), (0, "ready"))
+        with self.load() as running:
+            running.wait_for_answers(50, generation="1.0.0")
+            control.ask("rollback", epoch=control.epoch, reason=news["problem"])
+            control.ask("end", epoch=control.epoch)
+            self.only(1)
+            running.stop().assert_nothing_failed()
+
+    def test_an_active_one_that_stops_by_itself_is_started_again(self):
+        teller = Teller(self, "1")
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        number = control.ask("restart", service=teller.service("1.0.0"))["generation"]
+        teller.say("READY=1")
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "its readiness")
+        pid = self.generations()[number]["pid"]
+        teller.say("STOPPING=1")
+        supervisor.wait_for(lambda: self.generations()[number]["status"] == "stopping by itself", "its word")
+        os.kill(pid, signal.SIGTERM)
+        supervisor.wait_for(lambda: (one := self.generations()[number])["starts"] == 2 and one["pid"] not in (0, pid), "its next process")
+
+    def test_one_that_can_not_be_connected_to(self):
+        path = self.root / "public.sock"
+        gone = self.service("1.0.0", command=["/bin/sh", "-c", f"rm {path}.g*; exec sleep 600"], ready="listening", ready_timeout_ms=3_000,
+                            listeners=[{"name": "path", "address": f"unix:{path}", "backlog": 64}])
+        deaf = self.service("1.0.0", "--hang", "accept", ready="listening", ready_timeout_ms=1_000)
+        for service, words in ((gone, f"cannot connect to unix:{path}"), (deaf, f"nobody accepts at tcp:127.0.0.1:{self.port}")):
+            control = self.begin()
+            _, news = self.candidate(control, service)
+            control.ask("end", epoch=control.epoch)
+            control.close()
+            self.assertEqual(news["life"], "failed")
+            self.assertIn(words, news["problem"])
+
+
 class Binds(Case):
     """Protocol inject: what a service says counts when it has its sockets."""
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 import unittest
 
 import census
@@ -154,6 +155,7 @@ class Handoffs(Case):
         second, _ = self.candidate(control, self.service("2", "--fork", "hold"))
         self.assertEqual((self.scores(first), self.scores(second)), ([0, 0], [200, 200]))
         with socket.create_connection(("127.0.0.1", self.port)) as busy:
+            time.sleep(0.05)  # the kernel counts in ticks: the last word is the client's
             busy.sendall(b"GET / HTTP/1.1\r\n")  # the first one is asked, and drains until there is more
             control.ask("weight", epoch=control.epoch, weight=10_000)
             self.assertEqual((self.scores(first), self.scores(second)), ([0, 0], [200, 200]))  # nothing is decided yet
