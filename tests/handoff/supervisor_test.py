@@ -292,6 +292,21 @@ class Bad(Case):
             seen = running.stop()
         seen.assert_nothing_failed()
 
+    def test_a_way_back_does_not_wait_for_words_that_nobody_understands(self):
+        self.handoff(self.service("1"))
+        with self.load() as running:
+            control = self.begin()
+            number, _ = self.candidate(control, self.service("2"))
+            control.ask("weight", epoch=control.epoch, weight=10_000)
+            running.wait_for_answers(20, generation="2")
+            control.ask("rollback", epoch=control.epoch, reason="test", service={"schema": 999})
+            self.assertEqual(self.generations()[1]["weight"], 10_000)
+            self.assertIn("schema", self.supervisor.status()["problem"])
+            running.wait_for_answers(50, generation="1")
+            control.ask("end", epoch=control.epoch)
+            self.only(1)
+            running.stop().assert_nothing_failed()
+
     def test_an_old_epoch_is_refused(self):
         self.handoff(self.service("1"))
         control = self.begin()
