@@ -408,8 +408,7 @@ void Supervisor::restore_roles(const Json& state) {
     if (const auto run = release::resolved_service_from_json(
             state["deployment"].value("old_run", std::string()), Code::damaged))
       deployment_->old_run = *run;
-    if (!deployment_->automatic)
-      deployment_->orphan_timer = loop_->after(kOrphanPatience, [this] { orphaned(); });
+    if (!deployment_->automatic) expect_driver();
   }
   finish_automatic();
   if (policy_ && (!deployment_ || deployment_->weight == 0)) steer_back();

@@ -449,11 +449,11 @@ void Supervisor::crash_loop(const Generation& generation, int crashes) {
         {{"crashes", crashes}, {"rollback", goes_back}});
   ::syslog(LOG_CRIT, "updagent: %s crashes again and again: %s", setup_.places.app.c_str(),
            last_problem_.c_str());
-  if (!goes_back) return;
-  const Status started =
-      base::start_detached(setup_.rollback_command, {std::string("PATH=") + base::kSafePath});
-  if (!started)
-    event("supervisor.problem", "failure", &generation, {{"problem", started.error().line()}});
+  if (goes_back) start_command(setup_.rollback_command);
+}
+
+void Supervisor::start_command(const std::vector<std::string>& command) {
+  goes_on(base::start_detached(command, {std::string("PATH=") + base::kSafePath}));
 }
 
 // With back-off; connections wait in its queue meanwhile.
@@ -687,16 +687,22 @@ void Supervisor::driver_gone(ConnectionId connection) {
     steer_back();
     event("traffic.driver_gone", "failure", candidate(), {{"epoch", deployment_->epoch}});
   }
-  deployment_->orphan_timer = loop_->after(kOrphanPatience, [this] { orphaned(); });
+  expect_driver();
   save_state();
 }
 
-// Nobody came to end it: the link says what was decided.
+void Supervisor::expect_driver() {
+  deployment_->orphan_timer = loop_->after(setup_.orphan_patience, [this] { orphaned(); });
+}
+
+// Nobody came to end it: the link says what was decided. What it means for links and journal is a
+// driver's business; one that is only stopped still has its lock, and ends it when it goes on.
 void Supervisor::orphaned() {
   if (!deployment_ || deployment_->driver != 0) return;
   end_by_link("its driver died, and nobody ended the deployment");
   deployment_.reset();
   save_state();
+  if (!setup_.recover_command.empty()) start_command(setup_.recover_command);
 }
 
 void Supervisor::end_by_link(const std::string& why) {

@@ -53,7 +53,10 @@ struct SupervisorSetup {
   std::string cgroup_folder;  // base of the generations' cgroups; "" = none can be had
   // A driver that goes back to the release before: for one that says on_crash_loop = "rollback".
   std::vector<std::string> rollback_command;
-  std::vector<std::string> words;  // this program's own, for its upgrade
+  // One that ends what a driver left open, in the journal too.
+  std::vector<std::string> recover_command;
+  base::Milliseconds orphan_patience = kOrphanPatience;  // shorter in tests
+  std::vector<std::string> words;                        // this program's own, for its upgrade
 };
 
 // What a driver wants to run: the one descriptor of its request.
@@ -126,6 +129,7 @@ class Supervisor {
                                                   std::map<std::string, base::UniqueFd>& held);
   void restore_roles(const base::Json& state);
   base::Milliseconds lease_left() const;
+  void expect_driver();
   void finish_automatic();
   void save_state();
   base::Json describe_state() const;
@@ -217,6 +221,7 @@ class Supervisor {
   void start_again(std::uint64_t number);
   void give_traffic_roles(bool candidate_has_all);
   void crash_loop(const Generation& generation, int crashes);
+  void start_command(const std::vector<std::string>& command);
   void finish_if_done();
   void tell(const Generation& generation, std::string_view what, const std::string& problem);
   void event(std::string_view name, std::string_view status, const Generation* generation,
