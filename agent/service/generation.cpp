@@ -116,7 +116,8 @@ Generation::Generation(Loop& loop, const Places& places, launch::CgroupTree* cgr
       cgroups_(cgroups),
       plan_(std::move(plan)),
       events_(std::move(events)),
-      since_us_(base::wall_now_us()) {}
+      since_us_(base::wall_now_us()),
+      begun_us_(base::monotonic_now_us()) {}
 
 Generation::~Generation() = default;
 
@@ -319,8 +320,7 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
   inject_journal_.reset();
   UPD_ASSIGN(start_, launch::ServiceStart::begin(spec));
   UPD_ASSIGN(start_watch_, loop_.watch(start_->event_fd(), EPOLLIN, [this] { on_start_event(); }));
-  life_ = Life::starting;
-  since_us_ = base::wall_now_us();
+  enter(Life::starting);
   status_text_.clear();
   main_told_ = false;
   ++starts_;
@@ -330,7 +330,7 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
 }
 
 void Generation::arm_ready_timeout(base::Milliseconds span) {
-  due_us_ = base::wall_now_us() + span.count() * 1000;
+  due_us_ = base::monotonic_now_us() + span.count() * 1000;
   timeout_ = loop_.after(span, [this] {
     Status bound = injector_ ? injector_->all_bound() : base::ok();
     fail(bound ? Error(Code::timed_out,
@@ -344,7 +344,7 @@ void Generation::arm_ready_timeout(base::Milliseconds span) {
 }
 
 void Generation::arm_stop_timeout(base::Milliseconds span) {
-  due_us_ = base::wall_now_us() + span.count() * 1000;
+  due_us_ = base::monotonic_now_us() + span.count() * 1000;
   timeout_ = loop_.after(span, [this] {
     events_.complaint(*this, run_name() + " did not stop within " +
                                  base::format_duration(time_given()) + ": killed");
@@ -355,7 +355,7 @@ void Generation::arm_stop_timeout(base::Milliseconds span) {
 
 // Of the start or stop that is under way, extensions included.
 base::Milliseconds Generation::time_given() const {
-  return base::Milliseconds(std::max<std::int64_t>(due_us_ - since_us_, 0) / 1000);
+  return base::Milliseconds(std::max<std::int64_t>(due_us_ - begun_us_, 0) / 1000);
 }
 
 std::string Generation::run_name() const {
@@ -535,9 +535,9 @@ void Generation::extend_timeout(std::uint64_t usec) {
   if (life_ != Life::starting && life_ != Life::stopping) return;
   const base::Milliseconds bound =
       life_ == Life::starting ? plan_.run.max_ready_timeout : plan_.run.max_stop_timeout;
-  const std::int64_t now_us = base::wall_now_us();
+  const std::int64_t now_us = base::monotonic_now_us();
   const std::int64_t due_us =
-      std::min(now_us + static_cast<std::int64_t>(usec), since_us_ + bound.count() * 1000);
+      std::min(now_us + static_cast<std::int64_t>(usec), begun_us_ + bound.count() * 1000);
   if (due_us <= due_us_) return;  // it has more time already
   extended_ = true;
   const base::Milliseconds span((due_us - now_us) / 1000);
@@ -550,6 +550,17 @@ void Generation::extend_timeout(std::uint64_t usec) {
 // --- life
 // -----------------------------------------------------------------------------------------
 
+void Generation::enter(Life life) {
+  life_ = life;
+  since_us_ = base::wall_now_us();
+  begun_us_ = base::monotonic_now_us();
+}
+
+void Generation::begin_drain() {
+  if (drain_due_us_ == 0)
+    drain_due_us_ = base::monotonic_now_us() + plan_.run.service.drain_timeout.count() * 1000;
+}
+
 void Generation::become_ready() {
   if (injector_) {
     // what it says counts when it has its sockets
@@ -557,8 +568,7 @@ void Generation::become_ready() {
   }
   restore_backlogs();
   timeout_.reset();
-  life_ = Life::ready;
-  since_us_ = base::wall_now_us();
+  enter(Life::ready);
   arm_watchdog();
   events_.ready(*this);
 }
@@ -628,8 +638,7 @@ void Generation::fail(const Error& error) {
   if (start_) static_cast<void>(start_->give_up());
   start_.reset();
   const bool was_stopping = life_ == Life::stopping;
-  life_ = was_stopping ? Life::stopping : Life::down;
-  since_us_ = base::wall_now_us();
+  enter(was_stopping ? Life::stopping : Life::down);
   if (!plan_.adopted) kill_all();  // nobody would start what is left of an adopted one again
   if (!was_stopping) events_.failed(*this, error);
 }
@@ -652,8 +661,7 @@ void Generation::on_cgroup_event() {
 void Generation::stop(bool immediately, base::Milliseconds more) {
   if (life_ == Life::gone) return;
   const bool was_down = life_ == Life::down;
-  life_ = Life::stopping;
-  since_us_ = base::wall_now_us();
+  enter(Life::stopping);
   watchdog_.reset();
   timeout_.reset();
   if (start_) static_cast<void>(start_->give_up());
@@ -722,8 +730,7 @@ void Generation::become_gone() {
   cgroup_.reset();
   if (const auto app = base::open_directory(plan_.run.runtime); app)
     static_cast<void>(base::remove_tree(app->get(), std::to_string(plan_.number)));
-  life_ = Life::gone;
-  since_us_ = base::wall_now_us();
+  enter(Life::gone);
   events_.gone(*this);
 }
 
@@ -751,7 +758,9 @@ Json Generation::to_json() const {
           {"watchdog_usec", watchdog_usec_.value_or(0)},
           {"in_journal", output_in_journal_},
           {"adopted", plan_.adopted},
-          {"due_us", due_us_},
+          {"begun_boot_us", begun_us_},
+          {"due_boot_us", due_us_},
+          {"drain_due_boot_us", drain_due_us_},
           {"process", process_ ? identity_json(process_->identity()) : Json(nullptr)},
           {"sockets", std::move(sockets)},
           {"run", run ? *run : std::string()}};
@@ -761,9 +770,14 @@ Status Generation::adopt(const Json& state, launch::FdStore* stored, Inherited i
   const release::ResolvedService& run = plan_.run;
   starts_ = state.value("starts", 1);
   since_us_ = state.value("since_us", base::wall_now_us());
-  due_us_ = state.value("due_us", std::int64_t{0});
   status_text_ = state.value("status", std::string());
   const std::string life = state.value("life", std::string());
+  // a state of before has no such times: all of it anew
+  const base::Milliseconds whole =
+      life == "stopping" ? run.service.stop_timeout : run.service.ready_timeout;
+  begun_us_ = state.value("begun_boot_us", begun_us_);
+  due_us_ = state.value("due_boot_us", begun_us_ + whole.count() * 1000);
+  drain_due_us_ = state.value("drain_due_boot_us", std::int64_t{0});
   if (life == "stopping") life_ = Life::stopping;
   if (stored != nullptr) {
     UPD_ASSIGN(store_, stored->copy_for(listener_names(run.service)));
@@ -818,7 +832,7 @@ Status Generation::adopt_process(const Json& state, Inherited inherited) {
 }
 
 base::Milliseconds Generation::time_left() const {
-  return base::Milliseconds(std::max<std::int64_t>(due_us_ - base::wall_now_us(), 0) / 1000);
+  return base::Milliseconds(std::max<std::int64_t>(due_us_ - base::monotonic_now_us(), 0) / 1000);
 }
 
 }  // namespace updagent::service

@@ -627,6 +627,8 @@ void Supervisor::retire(std::uint64_t number, bool immediately) {
     generation->stop(false, generation->plan().run.service.drain_timeout);
     return;
   }
+  generation->begin_drain();
+  save_state();  // a successor gives it what is left of its time
   drains_[number] =
       std::make_unique<Drain>(*loop_, *listeners_, *generation,
                               [this, number](std::size_t busy) { stop_drained(number, busy); });
