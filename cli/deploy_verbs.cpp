@@ -276,7 +276,7 @@ Run setup_recover(CLI::App& command) {
   command.add_option("APP", options->app, "only this app");
   command.add_option("--as", options->actor, "who asks, for the log")
       ->type_name("NAME")
-      ->check(CLI::IsMember({"guardian", "boot"}));
+      ->check(CLI::IsMember({"guardian", "boot", "supervisor"}));
   command.add_option("--wait", options->wait, "wait for a running deployment")
       ->type_name("DURATION")
       ->capture_default_str()

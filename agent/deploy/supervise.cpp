@@ -153,12 +153,15 @@ Result<std::vector<std::string>> supervisor_command(const config::Layout& layout
     command.emplace_back("--cgroup");
     command.push_back(cgroup);
   }
-  std::vector<std::string> rollback = {own_program()};
-  if (layout.explicit_root) rollback.insert(rollback.end(), {"--root", layout.state});
-  rollback.insert(rollback.end(), {"rollback", app, "--as", "supervisor"});
-  for (std::string& word : rollback) {
-    command.emplace_back("--rollback-word");
-    command.push_back(std::move(word));
+  std::vector<std::string> own = {own_program()};
+  if (layout.explicit_root) own.insert(own.end(), {"--root", layout.state});
+  for (const std::string verb : {"rollback", "recover"}) {
+    std::vector<std::string> words = own;
+    words.insert(words.end(), {verb, app, "--as", "supervisor"});
+    for (std::string& word : words) {
+      command.push_back("--" + verb + "-word");
+      command.push_back(std::move(word));
+    }
   }
   if (service_fd >= 0) {
     command.emplace_back("--service-fd");

@@ -22,7 +22,8 @@ namespace {
 
 // A process that is not our child is reaped by init; how it ended is known a moment later.
 constexpr base::Milliseconds kReapPatience{20};
-constexpr long kPidfsMagic = 0x50494446;  // PID_FS_MAGIC, linux/magic.h since 6.9
+constexpr std::size_t kMaxScoreBytes = 64;  // of a number
+constexpr long kPidfsMagic = 0x50494446;    // PID_FS_MAGIC, linux/magic.h since 6.9
 
 // struct pidfd_info and PIDFD_GET_INFO as of Linux 6.15, which keeps the exit code of any process
 // for those who hold a pidfd. Older headers lack them, older kernels answer ENOTTY or EINVAL.
@@ -155,16 +156,19 @@ base::Result<bool> ProcessWatch::send_signal(int signal_number) const {
                                        " to the process " + std::to_string(identity_.pid));
 }
 
-base::Status set_oom_score(const ProcessWatch& process, int score) {
-  const std::string path = "/proc/" + std::to_string(process.pid()) + "/oom_score_adj";
-  UPD_ASSIGN(const base::UniqueFd file, base::open_path(path, O_WRONLY));
-  // Opened and then found alive: the file is this process's, not that of a later one of its pid.
-  if (!process.alive())
-    return base::Error(base::Code::not_found,
-                       "the process " + std::to_string(process.pid()) + " is gone");
-  const std::string text = std::to_string(score);
+base::Result<bool> move_oom_score(pid_t pid, int from, int to,
+                                  const std::function<bool(pid_t)>& is_ours) {
+  const std::string path = "/proc/" + std::to_string(pid) + "/oom_score_adj";
+  const base::UniqueFd file(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (!file && errno == ENOENT) return false;
+  if (!file) return base::system_error(errno, "cannot open '" + path + "'");
+  if (!is_ours(pid)) return false;
+  const auto now = base::read_fd(file.get(), path, kMaxScoreBytes);
+  if (!now || *now != std::to_string(from) + "\n") return false;
+  const std::string text = std::to_string(to);
   if (::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()))
-    return base::ok();
+    return true;
+  if (errno == ESRCH) return false;
   return base::system_error(errno, "cannot set '" + path + "' to " + text);
 }
 

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -64,7 +65,10 @@ class ProcessWatch {
 };
 
 // Who dies first when memory ends, -1000 to 1000 (proc_pid_oom_score_adj(5)): changed when a
-// candidate becomes the active one. Only what it forks later inherits it.
-base::Status set_oom_score(const ProcessWatch& process, int score);
+// candidate becomes the active one. What it forks later inherits it, so this is for each of its
+// processes. `is_ours` is asked when the file is open: a later process of that pid is left alone.
+// False: it is gone, not ours, or has not `from`, because the service chose a score for it.
+base::Result<bool> move_oom_score(pid_t pid, int from, int to,
+                                  const std::function<bool(pid_t)>& is_ours);
 
 }  // namespace updagent::launch

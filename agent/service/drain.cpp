@@ -32,11 +32,7 @@ std::size_t busy_connections(const ListenerSet& listeners, const Generation& gen
 
 Drain::Drain(Loop& loop, const ListenerSet& listeners, const Generation& generation,
              std::function<void(std::size_t)> done)
-    : loop_(loop),
-      listeners_(listeners),
-      generation_(generation),
-      done_(std::move(done)),
-      end_(base::Deadline::in(generation.plan().run.service.drain_timeout)) {
+    : loop_(loop), listeners_(listeners), generation_(generation), done_(std::move(done)) {
   timer_ = loop_.after(base::Milliseconds(0), [this] { look(); });
 }
 
@@ -61,8 +57,10 @@ std::size_t Drain::busy_connections() {
 
 void Drain::look() {
   const std::size_t busy = busy_connections() + listeners_.waiting(generation_);
-  if (busy > 0 && !end_.passed() && generation_.life() == Life::ready) {
-    timer_ = loop_.after(std::min(kDrainLook, end_.left()), [this] { look(); });
+  const std::int64_t left_us = generation_.drain_due_us() - base::monotonic_now_us();
+  if (busy > 0 && left_us > 0 && generation_.life() == Life::ready) {
+    const base::Milliseconds left((left_us + 999) / 1000);
+    timer_ = loop_.after(std::min(kDrainLook, left), [this] { look(); });
     return;
   }
   timer_.reset();

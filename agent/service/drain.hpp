@@ -17,8 +17,9 @@ inline constexpr base::Milliseconds kDrainLook{200};
 
 class Drain {
  public:
-  // `done` gets how many connections were still busy (0 unless the time was over). Called once,
-  // from the loop. `listeners` and `generation` outlive the object.
+  // Of a generation that has begun to drain. `done` gets how many connections were still busy (0
+  // unless the time was over). Called once, from the loop. `listeners` and `generation` outlive the
+  // object.
   Drain(Loop& loop, const ListenerSet& listeners, const Generation& generation,
         std::function<void(std::size_t busy)> done);
 
@@ -30,7 +31,6 @@ class Drain {
   const ListenerSet& listeners_;
   const Generation& generation_;
   std::function<void(std::size_t)> done_;
-  base::Deadline end_;
   std::map<std::uint32_t, std::int64_t>
       quiet_since_us_;  // of unix connections, which have no times
   Watch timer_;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
@@ -32,6 +33,7 @@ constexpr mode_t kRoleMode = 0644;
 constexpr std::size_t kMaxRoleBytes = 64;  // of a word
 // Without a cgroup nobody tells when the last process has gone.
 constexpr base::Milliseconds kLookForRest{100};
+constexpr int kScorePasses = 3;                     // who forks faster keeps what it has
 constexpr base::Milliseconds kKillPatience{2'000};  // of one pass without a cgroup
 
 launch::Protocol protocol_of(release::Protocol protocol) {
@@ -114,7 +116,8 @@ Generation::Generation(Loop& loop, const Places& places, launch::CgroupTree* cgr
       cgroups_(cgroups),
       plan_(std::move(plan)),
       events_(std::move(events)),
-      since_us_(base::wall_now_us()) {}
+      since_us_(base::wall_now_us()),
+      begun_us_(base::monotonic_now_us()) {}
 
 Generation::~Generation() = default;
 
@@ -310,10 +313,14 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
   options.intercept_bind = run.service.protocol == release::Protocol::inject;
   UPD_ASSIGN(const launch::Guard guard, launch::Guard::build(options));
   spec.guard = &guard;
+  // what an earlier process has bound says nothing of this one
+  inject_watch_.reset();
+  injector_.reset();
+  inject_notify_.reset();
+  inject_journal_.reset();
   UPD_ASSIGN(start_, launch::ServiceStart::begin(spec));
   UPD_ASSIGN(start_watch_, loop_.watch(start_->event_fd(), EPOLLIN, [this] { on_start_event(); }));
-  life_ = Life::starting;
-  since_us_ = base::wall_now_us();
+  enter(Life::starting);
   status_text_.clear();
   main_told_ = false;
   ++starts_;
@@ -323,7 +330,7 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
 }
 
 void Generation::arm_ready_timeout(base::Milliseconds span) {
-  due_us_ = base::wall_now_us() + span.count() * 1000;
+  due_us_ = base::monotonic_now_us() + span.count() * 1000;
   timeout_ = loop_.after(span, [this] {
     Status bound = injector_ ? injector_->all_bound() : base::ok();
     fail(bound ? Error(Code::timed_out,
@@ -337,7 +344,7 @@ void Generation::arm_ready_timeout(base::Milliseconds span) {
 }
 
 void Generation::arm_stop_timeout(base::Milliseconds span) {
-  due_us_ = base::wall_now_us() + span.count() * 1000;
+  due_us_ = base::monotonic_now_us() + span.count() * 1000;
   timeout_ = loop_.after(span, [this] {
     events_.complaint(*this, run_name() + " did not stop within " +
                                  base::format_duration(time_given()) + ": killed");
@@ -348,7 +355,7 @@ void Generation::arm_stop_timeout(base::Milliseconds span) {
 
 // Of the start or stop that is under way, extensions included.
 base::Milliseconds Generation::time_given() const {
-  return base::Milliseconds(std::max<std::int64_t>(due_us_ - since_us_, 0) / 1000);
+  return base::Milliseconds(std::max<std::int64_t>(due_us_ - begun_us_, 0) / 1000);
 }
 
 std::string Generation::run_name() const {
@@ -367,7 +374,6 @@ void Generation::on_start_event() {
   Status watched = watch_process();
   if (watched && inject_notify_) watched = make_injector();
   if (!watched) return fail(watched.error());
-  arm_watchdog();
   events_.changed(*this);
 }
 
@@ -386,7 +392,6 @@ Status Generation::watch_store() {
 }
 
 Status Generation::make_injector() {
-  inject_watch_.reset();
   if (!inject_journal_) {
     UPD_ASSIGN(inject_journal_, launch::InjectJournal::make());
   }
@@ -479,8 +484,12 @@ void Generation::take_lifecycle(const launch::NotifyMessage& message) {
         become_ready();
       break;
     case launch::Lifecycle::stopping:
-      // final: what it does now is not a crash once its process ends
-      if (life_ == Life::ready || life_ == Life::starting) status_text_ = "stopping by itself";
+      // One that serves is started again when it has ended, as after a crash. A candidate must not
+      // get one user more: it has failed, and ends in its own time.
+      if (life_ != Life::ready && life_ != Life::starting) break;
+      status_text_ = "stopping by itself";
+      if (role_ == Role::candidate)
+        events_.failed(*this, Error(Code::probe_failed, run_name() + " is stopping by itself"));
       break;
     case launch::Lifecycle::reloading:
     case launch::Lifecycle::unchanged:
@@ -509,9 +518,11 @@ void Generation::store_descriptors(launch::NotifyEvent& event) {
   }
 }
 
+// From READY on, as systemd does: before that there is ready_timeout, and many a service sends its
+// signs from the loop that it enters when it is ready.
 void Generation::arm_watchdog() {
   watchdog_.reset();
-  if (!watchdog_usec_ || *watchdog_usec_ == 0) return;
+  if (life_ != Life::ready || !watchdog_usec_ || *watchdog_usec_ == 0) return;
   watchdog_ = loop_.after(milliseconds_of(*watchdog_usec_), [this] {
     fail(Error(Code::probe_failed, run_name() + " gave no sign of life to its watchdog")
              .expected("WATCHDOG=1 every " +
@@ -524,9 +535,9 @@ void Generation::extend_timeout(std::uint64_t usec) {
   if (life_ != Life::starting && life_ != Life::stopping) return;
   const base::Milliseconds bound =
       life_ == Life::starting ? plan_.run.max_ready_timeout : plan_.run.max_stop_timeout;
-  const std::int64_t now_us = base::wall_now_us();
+  const std::int64_t now_us = base::monotonic_now_us();
   const std::int64_t due_us =
-      std::min(now_us + static_cast<std::int64_t>(usec), since_us_ + bound.count() * 1000);
+      std::min(now_us + static_cast<std::int64_t>(usec), begun_us_ + bound.count() * 1000);
   if (due_us <= due_us_) return;  // it has more time already
   extended_ = true;
   const base::Milliseconds span((due_us - now_us) / 1000);
@@ -539,6 +550,17 @@ void Generation::extend_timeout(std::uint64_t usec) {
 // --- life
 // -----------------------------------------------------------------------------------------
 
+void Generation::enter(Life life) {
+  life_ = life;
+  since_us_ = base::wall_now_us();
+  begun_us_ = base::monotonic_now_us();
+}
+
+void Generation::begin_drain() {
+  if (drain_due_us_ == 0)
+    drain_due_us_ = base::monotonic_now_us() + plan_.run.service.drain_timeout.count() * 1000;
+}
+
 void Generation::become_ready() {
   if (injector_) {
     // what it says counts when it has its sockets
@@ -546,8 +568,8 @@ void Generation::become_ready() {
   }
   restore_backlogs();
   timeout_.reset();
-  life_ = Life::ready;
-  since_us_ = base::wall_now_us();
+  enter(Life::ready);
+  arm_watchdog();
   events_.ready(*this);
 }
 
@@ -578,10 +600,25 @@ void Generation::set_role(Role role) {
   const Status written = base::write_file_durably(file, word, kRoleMode);
   if (!written) events_.complaint(*this, written.error().line());
   if (written && (!before || *before != word)) signal_role();
-  if (process_ && life_ != Life::gone) {
-    oom_score_ = role == Role::active || role == Role::standby ? 0 : kCandidateOomScore;
-    static_cast<void>(launch::set_oom_score(*process_, oom_score_));
+  if (process_ && life_ != Life::gone)
+    move_oom_score(role == Role::active || role == Role::standby ? 0 : kCandidateOomScore);
+}
+
+// What is forked while we walk has the score of before: another pass finds it.
+void Generation::move_oom_score(int score) {
+  const int before = std::exchange(oom_score_, score);
+  const auto is_ours = [this](pid_t pid) { return belongs(pid); };
+  std::optional<Error> problem;
+  bool moved = before != score;
+  for (int pass = 0; moved && pass < kScorePasses; ++pass) {
+    moved = false;
+    for (const pid_t pid : processes()) {
+      const auto one = launch::move_oom_score(pid, before, score, is_ours);
+      if (!one && !problem) problem = one.error();
+      moved = moved || one.value_or(false);
+    }
   }
+  if (problem) events_.complaint(*this, problem->line());
 }
 
 // The file and not our memory says what it was told: a predecessor may have died with the file
@@ -601,8 +638,7 @@ void Generation::fail(const Error& error) {
   if (start_) static_cast<void>(start_->give_up());
   start_.reset();
   const bool was_stopping = life_ == Life::stopping;
-  life_ = was_stopping ? Life::stopping : Life::down;
-  since_us_ = base::wall_now_us();
+  enter(was_stopping ? Life::stopping : Life::down);
   if (!plan_.adopted) kill_all();  // nobody would start what is left of an adopted one again
   if (!was_stopping) events_.failed(*this, error);
 }
@@ -625,8 +661,7 @@ void Generation::on_cgroup_event() {
 void Generation::stop(bool immediately, base::Milliseconds more) {
   if (life_ == Life::gone) return;
   const bool was_down = life_ == Life::down;
-  life_ = Life::stopping;
-  since_us_ = base::wall_now_us();
+  enter(Life::stopping);
   watchdog_.reset();
   timeout_.reset();
   if (start_) static_cast<void>(start_->give_up());
@@ -695,8 +730,7 @@ void Generation::become_gone() {
   cgroup_.reset();
   if (const auto app = base::open_directory(plan_.run.runtime); app)
     static_cast<void>(base::remove_tree(app->get(), std::to_string(plan_.number)));
-  life_ = Life::gone;
-  since_us_ = base::wall_now_us();
+  enter(Life::gone);
   events_.gone(*this);
 }
 
@@ -724,7 +758,9 @@ Json Generation::to_json() const {
           {"watchdog_usec", watchdog_usec_.value_or(0)},
           {"in_journal", output_in_journal_},
           {"adopted", plan_.adopted},
-          {"due_us", due_us_},
+          {"begun_boot_us", begun_us_},
+          {"due_boot_us", due_us_},
+          {"drain_due_boot_us", drain_due_us_},
           {"process", process_ ? identity_json(process_->identity()) : Json(nullptr)},
           {"sockets", std::move(sockets)},
           {"run", run ? *run : std::string()}};
@@ -734,9 +770,14 @@ Status Generation::adopt(const Json& state, launch::FdStore* stored, Inherited i
   const release::ResolvedService& run = plan_.run;
   starts_ = state.value("starts", 1);
   since_us_ = state.value("since_us", base::wall_now_us());
-  due_us_ = state.value("due_us", std::int64_t{0});
   status_text_ = state.value("status", std::string());
   const std::string life = state.value("life", std::string());
+  // a state of before has no such times: all of it anew
+  const base::Milliseconds whole =
+      life == "stopping" ? run.service.stop_timeout : run.service.ready_timeout;
+  begun_us_ = state.value("begun_boot_us", begun_us_);
+  due_us_ = state.value("due_boot_us", begun_us_ + whole.count() * 1000);
+  drain_due_us_ = state.value("drain_due_boot_us", std::int64_t{0});
   if (life == "stopping") life_ = Life::stopping;
   if (stored != nullptr) {
     UPD_ASSIGN(store_, stored->copy_for(listener_names(run.service)));
@@ -752,8 +793,8 @@ Status Generation::adopt(const Json& state, launch::FdStore* stored, Inherited i
     return base::ok();
   }
   UPD_TRY(found);
-  arm_watchdog();
   life_ = life == "starting" ? Life::starting : Life::ready;
+  arm_watchdog();
   // The clocks of our predecessor go on.
   if (life_ == Life::starting) arm_ready_timeout(time_left());
   return base::ok();
@@ -791,7 +832,7 @@ Status Generation::adopt_process(const Json& state, Inherited inherited) {
 }
 
 base::Milliseconds Generation::time_left() const {
-  return base::Milliseconds(std::max<std::int64_t>(due_us_ - base::wall_now_us(), 0) / 1000);
+  return base::Milliseconds(std::max<std::int64_t>(due_us_ - base::monotonic_now_us(), 0) / 1000);
 }
 
 }  // namespace updagent::service

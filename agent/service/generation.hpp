@@ -106,6 +106,8 @@ class Generation {
   // Where that is another one than its role file says, a service that is ready gets its
   // role_signal.
   void set_role(Role role);
+  // From the first call on its drain_timeout runs, also over supervisors.
+  void begin_drain();
   // The stop signal, then after stop_timeout and `more` SIGKILL to all. `immediately`: SIGKILL at
   // once.
   void stop(bool immediately, base::Milliseconds more = base::Milliseconds(0));
@@ -120,6 +122,7 @@ class Generation {
   const launch::ProcessWatch* process() const { return process_ ? &*process_ : nullptr; }
   const std::string& status_text() const { return status_text_; }
   std::int64_t since_us() const { return since_us_; }
+  std::int64_t drain_due_us() const { return drain_due_us_; }  // monotonic clock
   int starts() const { return starts_; }
   const launch::FdStore& store() const { return *store_; }
   launch::FdStore& store() { return *store_; }
@@ -129,7 +132,9 @@ class Generation {
   int inject_journal_fd() const { return inject_journal_.get(); }
   int notify_socket_fd() const { return notify_ ? notify_->socket_fd() : -1; }
   // Nothing is half done that execve(2) would lose.
-  bool can_be_kept() const { return !start_ && (!notify_ || notify_->idle()); }
+  bool can_be_kept() const {
+    return !start_ && (!notify_ || notify_->idle()) && (!injector_ || injector_->idle());
+  }
   std::vector<pid_t> processes() const;
   const launch::GenerationCgroup* cgroup() const { return cgroup_ ? &*cgroup_ : nullptr; }
   base::Json to_json() const;
@@ -138,6 +143,7 @@ class Generation {
 
  private:
   std::string run_name() const;
+  void move_oom_score(int score);
   void signal_role();
   base::Milliseconds time_given() const;
   base::Milliseconds time_left() const;
@@ -162,6 +168,7 @@ class Generation {
   void arm_ready_timeout(base::Milliseconds span);
   void arm_stop_timeout(base::Milliseconds span);
   void extend_timeout(std::uint64_t usec);
+  void enter(Life life);
   void become_ready();
   void restore_backlogs();
   void fail(const base::Error& error);
@@ -181,10 +188,13 @@ class Generation {
   Life life_ = Life::starting;
   Role role_ = Role::candidate;
   std::string status_text_;
-  std::int64_t since_us_ = 0;  // of its present life, wall clock
+  std::int64_t since_us_ = 0;  // of its present life, wall clock: to be read
+  // On the clock that nobody sets; it goes on over supervisors, but not over boots, as the state.
+  std::int64_t begun_us_ = 0;      // of its present life
+  std::int64_t due_us_ = 0;        // of `timeout_`
+  std::int64_t drain_due_us_ = 0;  // 0: it does not drain
   int starts_ = 0;
-  bool extended_ = false;    // EXTEND_TIMEOUT_USEC came
-  std::int64_t due_us_ = 0;  // of `timeout_`, wall clock: a successor's clock goes on
+  bool extended_ = false;  // EXTEND_TIMEOUT_USEC came
   int oom_score_ = 0;
   bool output_in_journal_ = false;
   bool main_told_ = false;  // MAINPID said so

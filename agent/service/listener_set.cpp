@@ -139,11 +139,15 @@ const ListenerSet::Entry* ListenerSet::entry_of(const Generation& generation,
 }
 
 Status ListenerSet::publish(const Generation& generation) {
-  for (auto& [key, entry] : entries_)
-    if (entry.users.contains(generation.number()) &&
-        entry.spec.address.transport == Transport::unix_path)
-      UPD_TRY(listen::publish(entry.spec, generation.number()));
-  return base::ok();
+  Status all = base::ok();
+  for (auto& [key, entry] : entries_) {
+    if (!entry.users.contains(generation.number()) ||
+        entry.spec.address.transport != Transport::unix_path)
+      continue;
+    Status one = listen::publish(entry.spec, generation.number());
+    if (all && !one) all = std::move(one);
+  }
+  return all;
 }
 
 void ListenerSet::retire(const Generation& generation) {
@@ -221,14 +225,13 @@ Status ListenerSet::take_over(const listen::ListenerSpec& spec, int fd, listen::
   return entry.steered->reattach(spec, {{slot, fd}});
 }
 
-std::vector<std::string> ListenerSet::check() {
-  std::vector<std::string> lost;
+std::vector<std::pair<std::string, Status>> ListenerSet::check() {
+  std::vector<std::pair<std::string, Status>> lost;
   for (auto& [key, entry] : entries_) {
     if (!entry.steered) continue;
     const auto attached = entry.steered->attached();
     if (!attached || *attached) continue;
-    lost.push_back(key);
-    static_cast<void>(entry.steered->reattach(entry.spec));
+    lost.emplace_back(key, entry.steered->reattach(entry.spec));
   }
   return lost;
 }

@@ -11,6 +11,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "agent/base/strict_json.hpp"
@@ -30,7 +31,7 @@ class ListenerSet {
   // Fresh sockets for a generation, in the order of its listeners. On error nothing is left of it.
   base::Result<std::vector<OwnSocket>> open(const release::ResolvedService& run,
                                             std::uint64_t generation, listen::Slot slot);
-  // Unix paths: the public names are this generation's from now on.
+  // Unix paths: the public names are this generation's from now on. One that fails holds up none.
   base::Status publish(const Generation& generation);
   // The generation has stopped accepting: what waits in its queues goes to the active one, its
   // addresses go when nobody else has them.
@@ -52,8 +53,8 @@ class ListenerSet {
   bool shares(const Generation& generation) const;
 
   // The program must be there; where somebody detached it, it is attached again. Returns the
-  // listeners that had lost it.
-  std::vector<std::string> check();
+  // listeners that had lost it, and whether they have it now.
+  std::vector<std::pair<std::string, base::Status>> check();
 
   // Sockets at our steered addresses that are not among `own` and that the kernel takes for members
   // of our groups: when the program does not choose they get connections. A walk through /proc when

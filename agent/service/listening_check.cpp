@@ -90,11 +90,22 @@ bool ListeningCheck::is_accepted(Try& one) {
   return queue && queue->waiting == 0;
 }
 
+std::string ListeningCheck::missing() const {
+  for (const Try& one : tries_)
+    if (!one.accepted)
+      return one.problem.empty() ? "nobody accepts at " + one.server.text() : one.problem;
+  return "nothing";
+}
+
 void ListeningCheck::look() {
   bool all = true;
   for (Try& one : tries_) {
     if (one.accepted) continue;
-    if (!one.client && !connect(one)) let_go(one);
+    if (!one.client) {
+      const Status connected = connect(one);
+      one.problem = connected ? "" : connected.error().line();
+      if (!connected) let_go(one);
+    }
     one.accepted = one.client && is_accepted(one);
     if (one.accepted || one.end.passed()) let_go(one);
     all = all && one.accepted;

@@ -25,6 +25,9 @@ class ListeningCheck {
                  const Generation& generation, std::function<void()> accepted);
   ~ListeningCheck();
 
+  // What keeps it from its end: "nobody accepts at tcp:0.0.0.0:80", or why it can't connect there.
+  std::string missing() const;
+
  private:
   struct Try {
     listen::Address server;
@@ -34,6 +37,7 @@ class ListeningCheck {
     base::Deadline end = base::Deadline::in(kAttempt);
     int listening_fd = -1;  // of unix
     bool accepted = false;
+    std::string problem;  // of the last attempt to connect
   };
   void look();
   base::Status connect(Try& one);

@@ -273,13 +273,24 @@ Result<Answer> Supervisor::op_commit(const Request&) {
 
 Result<Answer> Supervisor::op_rollback(const Request& request) {
   const std::string reason = request.text("reason");
+  // Users first: to steer them back takes no description of what serves them.
+  const bool in_place = deployment_->candidate != 0 && deployment_->candidate == active_;
+  if (!in_place) give_up_candidate(reason);
+  Status described = base::ok();
   if (!request.descriptors.empty()) {
-    UPD_ASSIGN(deployment_->old_run, service_from(request));
+    auto run = service_from(request);
+    if (run)
+      deployment_->old_run = std::move(*run);
+    else
+      described = run.error();
   }
-  give_up_candidate(reason);
+  if (in_place) give_up_candidate(reason);
   // the candidate of a strategy restart is gone already, and with it all that ran
-  if (active() == nullptr && waiting_ == 0 && deployment_->old_run)
-    UPD_TRY(start_committed(*std::exchange(deployment_->old_run, {})));
+  if (active() == nullptr && waiting_ == 0) {
+    if (!deployment_->old_run) UPD_TRY(described);
+    if (deployment_->old_run) UPD_TRY(start_committed(*std::exchange(deployment_->old_run, {})));
+  }
+  goes_on(described);
   // who waits for its next start waits no longer: users are its own again
   if (const Generation* old = active(); old != nullptr && old->life() == Life::down)
     start_again(active_);

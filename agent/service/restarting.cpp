@@ -11,7 +11,7 @@ Status Supervisor::replace_in_place(Generation& next, Generation& before) {
   active_ = next.number();
   if (Status given = apply_roles(0, 0); !given) {
     active_ = before.number();
-    static_cast<void>(apply_roles(0, 0));
+    steer_back();
     return given;
   }
   deployment_->old_run = before.plan().run;

@@ -144,13 +144,18 @@ std::map<std::string, int> Supervisor::descriptors() const {
   return all;
 }
 
+// One that fails is a descriptor that a successor may not find. The same words once: a holder that
+// died fails at every put, until watch_holder() puts all of them to its successor.
+void Supervisor::put(const std::string& name, int fd) {
+  const Status held = holder_.put(name, fd);
+  if (!held && held.error().line() != last_problem_) goes_on(held);
+}
+
 void Supervisor::hold(const Generation& generation) {
   for (const OwnSocket& socket : generation.plan().sockets)
-    static_cast<void>(
-        holder_.put(socket_name(generation.number(), socket.listener), socket.fd.get()));
-  for (const auto& [name, fd] : listeners_->shared_sockets())
-    static_cast<void>(holder_.put(name, fd));
-  if (policy_) static_cast<void>(holder_.put(kPolicyName, policy_->map_fd()));
+    put(socket_name(generation.number(), socket.listener), socket.fd.get());
+  for (const auto& [name, fd] : listeners_->shared_sockets()) put(name, fd);
+  if (policy_) put(kPolicyName, policy_->map_fd());
 }
 
 // The same socket for all starts of the generation.
@@ -166,8 +171,8 @@ void Supervisor::hold_stored(const Generation& generation) {
   if (generation.process() == nullptr) return;  // nothing was ever stored
   const std::string prefix = prefix_of(generation.number());
   if (generation.inject_notify_fd() >= 0) {
-    static_cast<void>(holder_.put(prefix + "notify", generation.inject_notify_fd()));
-    static_cast<void>(holder_.put(prefix + "journal", generation.inject_journal_fd()));
+    put(prefix + "notify", generation.inject_notify_fd());
+    put(prefix + "journal", generation.inject_journal_fd());
   }
   std::vector<std::string>& held = held_stored_[generation.number()];
   std::vector<std::string> now;
@@ -177,8 +182,7 @@ void Supervisor::hold_stored(const Generation& generation) {
     now.push_back(stored_name(generation.number(), i, entries[i]));
   if (now == held) return;
   for (const std::string& name : held) static_cast<void>(holder_.drop(name));
-  for (std::size_t i = 0; i < entries.size(); ++i)
-    static_cast<void>(holder_.put(now[i], entries[i].descriptor.get()));
+  for (std::size_t i = 0; i < entries.size(); ++i) put(now[i], entries[i].descriptor.get());
   held = std::move(now);
 }
 
@@ -404,11 +408,10 @@ void Supervisor::restore_roles(const Json& state) {
     if (const auto run = release::resolved_service_from_json(
             state["deployment"].value("old_run", std::string()), Code::damaged))
       deployment_->old_run = *run;
-    if (!deployment_->automatic)
-      deployment_->orphan_timer = loop_->after(kOrphanPatience, [this] { orphaned(); });
+    if (!deployment_->automatic) expect_driver();
   }
   finish_automatic();
-  if (policy_ && (!deployment_ || deployment_->weight == 0)) static_cast<void>(apply_roles(0, 0));
+  if (policy_ && (!deployment_ || deployment_->weight == 0)) steer_back();
   for (const auto& [number, generation] : generations_) {
     const bool wanted = number == active_ || (deployment_ && number == deployment_->candidate);
     if (generation->life() == Life::stopping) continue;

@@ -200,6 +200,14 @@ void Supervisor::event(std::string_view name, std::string_view status, const Gen
   events_.append(event);
 }
 
+// What can be neither waited for nor given up goes on all the same. The log and `status` say it.
+void Supervisor::goes_on(const Status& done) {
+  if (done) return;
+  last_problem_ = done.error().line();
+  event("supervisor.problem", "failure", nullptr, {{"problem", last_problem_}});
+  ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
+}
+
 void Supervisor::tell(const Generation& generation, std::string_view what,
                       const std::string& problem) {
   if (!deployment_ || deployment_->driver == 0) return;
@@ -253,9 +261,11 @@ WorkerHost Supervisor::worker_host() {
 // something anyway, which during a deployment is every two seconds.
 void Supervisor::check_steering() {
   if (!listeners_ || !policy_) return;
-  for (const std::string& address : listeners_->check()) {
-    last_problem_ = "somebody detached the steering at " + address + ": it is attached again";
-    event("traffic.detached", "failure", nullptr, {{"address", address}});
+  for (const auto& [address, again] : listeners_->check()) {
+    last_problem_ = "somebody detached the steering at " + address + ": " +
+                    (again ? "it is attached again" : again.error().line());
+    event("traffic.detached", "failure", nullptr,
+          {{"address", address}, {"attached", again.has_value()}});
     ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
   }
 }
@@ -352,10 +362,23 @@ Status Supervisor::start_generation(Generation& generation) {
 void Supervisor::on_changed(Generation& generation) {
   hold_stored(generation);
   if (generation.life() == Life::starting && generation.process() != nullptr &&
-      generation.plan().run.service.ready == release::Ready::listening &&
-      !checks_.contains(generation.number()))
+      readiness_is_ours(generation) && !checks_.contains(generation.number()))
     look_whether_listening(generation.number());
   save_state();
+}
+
+// A driver has probes; without one, an accepted connection is what we can know of readiness.
+bool Supervisor::readiness_is_ours(const Generation& generation) const {
+  switch (generation.plan().run.service.ready) {
+    case release::Ready::notify:
+      return false;
+    case release::Ready::listening:
+      return true;
+    case release::Ready::probe:
+      return !deployment_ || deployment_->automatic ||
+             deployment_->candidate != generation.number();
+  }
+  return false;
 }
 
 void Supervisor::look_whether_listening(std::uint64_t number) {
@@ -395,8 +418,13 @@ void Supervisor::report_failure(const Generation& generation, const Error& error
   ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
 }
 
-void Supervisor::on_failed(Generation& generation, const Error& error) {
-  if (generation.plan().adopted) return adopted_ended(generation);
+void Supervisor::on_failed(Generation& generation, const Error& failure) {
+  // one that drains has a successor, which is started again
+  if (generation.plan().adopted && generation.number() == active_) return adopted_ended(generation);
+  const auto check = checks_.find(generation.number());
+  const Error error = check != checks_.end() && failure.code() == Code::timed_out
+                          ? Error(failure).got(check->second->missing())
+                          : failure;
   checks_.erase(generation.number());
   report_failure(generation, error);
   if (deployment_ && deployment_->candidate == generation.number()) {
@@ -421,11 +449,11 @@ void Supervisor::crash_loop(const Generation& generation, int crashes) {
         {{"crashes", crashes}, {"rollback", goes_back}});
   ::syslog(LOG_CRIT, "updagent: %s crashes again and again: %s", setup_.places.app.c_str(),
            last_problem_.c_str());
-  if (!goes_back) return;
-  const Status started =
-      base::start_detached(setup_.rollback_command, {std::string("PATH=") + base::kSafePath});
-  if (!started)
-    event("supervisor.problem", "failure", &generation, {{"problem", started.error().line()}});
+  if (goes_back) start_command(setup_.rollback_command);
+}
+
+void Supervisor::start_command(const std::vector<std::string>& command) {
+  goes_on(base::start_detached(command, {std::string("PATH=") + base::kSafePath}));
 }
 
 // With back-off; connections wait in its queue meanwhile.
@@ -477,7 +505,7 @@ void Supervisor::on_gone(Generation& generation) {
       ::unlink(item->second->output_file().c_str());
       item = generations_.erase(item);
     }
-    static_cast<void>(
+    goes_on(
         apply_roles(deployment_ ? deployment_->weight : 0, policy_ ? policy_->expires_ns() : 0));
     start_waiting();
     save_state();
@@ -525,6 +553,11 @@ Status Supervisor::apply_roles(std::uint16_t weight, std::uint64_t expires_ns) {
   return named == nullptr ? base::ok() : listeners_->publish(*named);
 }
 
+// Users are the active one's alone.
+void Supervisor::steer_back() {
+  goes_on(apply_roles(0, 0));
+}
+
 // The generation that is committed knows whether users come to it. (The candidate stays one until
 // it is committed, whatever its share.)
 void Supervisor::give_traffic_roles(bool candidate_has_all) {
@@ -537,7 +570,7 @@ void Supervisor::give_traffic_roles(bool candidate_has_all) {
 void Supervisor::withdraw_weight() {
   deployment_->weight = 0;
   deployment_->lease_timer.reset();
-  static_cast<void>(apply_roles(0, 0));
+  steer_back();
 }
 
 void Supervisor::lease_expired() {
@@ -568,7 +601,7 @@ void Supervisor::promote_candidate() {
   deployment_->candidate = 0;
   deployment_->weight = 0;
   deployment_->lease_timer.reset();
-  static_cast<void>(apply_roles(0, 0));
+  steer_back();
   base::failpoint::hit("service.promoted");
   event("traffic.promoted", "success", next, {{"before", before}});
   if (deployment_->automatic) deployment_.reset();
@@ -594,6 +627,8 @@ void Supervisor::retire(std::uint64_t number, bool immediately) {
     generation->stop(false, generation->plan().run.service.drain_timeout);
     return;
   }
+  generation->begin_drain();
+  save_state();  // a successor gives it what is left of its time
   drains_[number] =
       std::make_unique<Drain>(*loop_, *listeners_, *generation,
                               [this, number](std::size_t busy) { stop_drained(number, busy); });
@@ -626,7 +661,7 @@ void Supervisor::give_up_candidate(const std::string& why) {
   deployment_->candidate = 0;
   deployment_->weight = 0;
   deployment_->lease_timer.reset();
-  static_cast<void>(apply_roles(0, 0));
+  steer_back();
   if (deployment_->automatic) deployment_.reset();
   if (generation == nullptr) return save_state();
   base::failpoint::hit("service.withdrawn");
@@ -651,19 +686,25 @@ void Supervisor::driver_gone(ConnectionId connection) {
   deployment_->driver = 0;
   if (deployment_->candidate != 0) {
     deployment_->weight = 0;
-    static_cast<void>(apply_roles(0, 0));
+    steer_back();
     event("traffic.driver_gone", "failure", candidate(), {{"epoch", deployment_->epoch}});
   }
-  deployment_->orphan_timer = loop_->after(kOrphanPatience, [this] { orphaned(); });
+  expect_driver();
   save_state();
 }
 
-// Nobody came to end it: the link says what was decided.
+void Supervisor::expect_driver() {
+  deployment_->orphan_timer = loop_->after(setup_.orphan_patience, [this] { orphaned(); });
+}
+
+// Nobody came to end it: the link says what was decided. What it means for links and journal is a
+// driver's business; one that is only stopped still has its lock, and ends it when it goes on.
 void Supervisor::orphaned() {
   if (!deployment_ || deployment_->driver != 0) return;
   end_by_link("its driver died, and nobody ended the deployment");
   deployment_.reset();
   save_state();
+  if (!setup_.recover_command.empty()) start_command(setup_.recover_command);
 }
 
 void Supervisor::end_by_link(const std::string& why) {

@@ -53,7 +53,10 @@ struct SupervisorSetup {
   std::string cgroup_folder;  // base of the generations' cgroups; "" = none can be had
   // A driver that goes back to the release before: for one that says on_crash_loop = "rollback".
   std::vector<std::string> rollback_command;
-  std::vector<std::string> words;  // this program's own, for its upgrade
+  // One that ends what a driver left open, in the journal too.
+  std::vector<std::string> recover_command;
+  base::Milliseconds orphan_patience = kOrphanPatience;  // shorter in tests
+  std::vector<std::string> words;                        // this program's own, for its upgrade
 };
 
 // What a driver wants to run: the one descriptor of its request.
@@ -126,10 +129,12 @@ class Supervisor {
                                                   std::map<std::string, base::UniqueFd>& held);
   void restore_roles(const base::Json& state);
   base::Milliseconds lease_left() const;
+  void expect_driver();
   void finish_automatic();
   void save_state();
   base::Json describe_state() const;
   std::map<std::string, int> descriptors() const;
+  void put(const std::string& name, int fd);
   void hold(const Generation& generation);
   void hold_notify(const Generation& generation);
   void hold_stored(const Generation& generation);
@@ -179,13 +184,14 @@ class Supervisor {
   // what generations say
   GenerationEvents generation_events();
   void on_ready(Generation& generation);
-  void on_failed(Generation& generation, const base::Error& error);
+  void on_failed(Generation& generation, const base::Error& failure);
   void on_gone(Generation& generation);
   void on_changed(Generation& generation);
   void report_failure(const Generation& generation, const base::Error& error);
   WorkerHost worker_host();
   bool nothing_lives() const { return generations_.empty() && workers_->empty(); }
   void complain(const Generation& generation, const std::string& what);
+  bool readiness_is_ours(const Generation& generation) const;
   void look_whether_listening(std::uint64_t number);
 
   // what follows
@@ -200,6 +206,7 @@ class Supervisor {
   void count_cut(const Generation& generation);
   base::Status check_room(const Generation* active) const;
   base::Status apply_roles(std::uint16_t weight, std::uint64_t expires_ns);
+  void steer_back();
   void lease_expired();
   void orphaned();
   void end_by_link(const std::string& why);
@@ -215,10 +222,12 @@ class Supervisor {
   void start_again(std::uint64_t number);
   void give_traffic_roles(bool candidate_has_all);
   void crash_loop(const Generation& generation, int crashes);
+  void start_command(const std::vector<std::string>& command);
   void finish_if_done();
   void tell(const Generation& generation, std::string_view what, const std::string& problem);
   void event(std::string_view name, std::string_view status, const Generation* generation,
              base::Json detail);
+  void goes_on(const base::Status& done);
   std::optional<std::string> committed_version() const;
 
   Generation* find(std::uint64_t number);

@@ -50,6 +50,10 @@ Result<Arguments> read_arguments(int argc, char** argv) {
     if (name == "--events") arguments.setup.events_folder = value;
     if (name == "--cgroup") arguments.setup.cgroup_folder = value;
     if (name == "--rollback-word") arguments.setup.rollback_command.push_back(value);
+    if (name == "--recover-word") arguments.setup.recover_command.push_back(value);
+    if (name == "--orphan-patience-ms")
+      if (const auto ms = base::parse_u64(value))
+        arguments.setup.orphan_patience = base::Milliseconds(*ms);
     if (name == "--end") arguments.end = value == "1";
     if (name == "--service-fd")
       if (const auto fd = base::parse_u64(value)) arguments.service_fd = static_cast<int>(*fd);

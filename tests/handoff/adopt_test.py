@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 import unittest
 
 import harness
@@ -216,6 +217,25 @@ class Adopted(Case):
             self.assertEqual(answer.stdout, "nginx\n")
             os.kill(self.supervisor_pid(), signal.SIGKILL)  # its successor finds a service without a main process
             self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
+            wait_for(lambda: [g["version"] for g in self.generations()] == ["1.0.0"], "the release alone")
+        finally:
+            for pid in workers:
+                os.kill(int(pid), signal.SIGKILL)
+
+    def test_nobody_is_called_for_when_it_ends_while_it_drains(self):
+        nginx = self.nginx(workers=1)
+        self.assert_exit(self.adopt(nginx.pid, "--spec", self.spec_file()), 0)
+        workers = pathlib.Path(f"/proc/{nginx.pid}/task/{nginx.pid}/children").read_text().split()
+        try:
+            with socket.create_connection(("127.0.0.1", self.port)) as busy:
+                time.sleep(0.05)  # the kernel counts in ticks: the last word is the client's
+                busy.sendall(b"GET / HTTP/1.1\r\n")  # it drains until there is more
+                self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
+                self.assertIn((nginx.pid, "draining"), [(g["pid"], g["role"]) for g in self.generations()])
+                nginx.kill()
+                nginx.wait()
+                wait_for(lambda: self.events("service.failed"), "the event")
+            self.assertNotIn("can't start it again", self.events("service.failed")[0]["detail"]["problem"])
             wait_for(lambda: [g["version"] for g in self.generations()] == ["1.0.0"], "the release alone")
         finally:
             for pid in workers:

@@ -7,10 +7,11 @@ import shlex
 import signal
 import socket
 import sys
+import time
 import unittest
 
 import supervisor
-from supervisor_test import Case
+from supervisor_test import BINARY, Case
 
 
 class Starts(Case):
@@ -64,6 +65,34 @@ class Starts(Case):
         client.request("POST", path, headers={"Connection": "close"})
         return client.getresponse().read().decode()
 
+    def test_nobody_drives_a_restart_and_a_service_that_is_probed_is_ready_all_the_same(self):
+        service = self.service("1.0.0", ready="probe", ready_timeout_ms=2_000)
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        number = control.ask("restart", service=service)["generation"]
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "the first start")
+        pid = self.generations()[number]["pid"]
+        os.kill(pid, signal.SIGKILL)
+        again = supervisor.wait_for(lambda: (one := self.generations()[number])["pid"] not in (0, pid)
+                                    and one["state"] == "ready" and one, "its next process")
+        time.sleep(2.5)  # past its time to get ready
+        self.assertEqual({key: self.generations()[number][key] for key in ("pid", "state", "starts")},
+                         {"pid": again["pid"], "state": "ready", "starts": 2})
+        second = control.ask("restart", service=service)["generation"]
+        self.only(second)
+        self.assertEqual(self.generations()[second]["role"], "active")
+
+    def test_a_driven_candidate_that_is_probed_is_ready_when_its_driver_says_so(self):
+        self.handoff(self.service("1.0.0"))
+        control = self.begin()
+        number = control.ask("start", service=self.service("2.0.0", ready="probe"), epoch=control.epoch)["generation"]
+        supervisor.wait_for(lambda: "serving" in self.generations()[number]["status"], "what it says itself")
+        time.sleep(0.5)  # longer than a connection takes to be accepted
+        self.assertEqual(self.generations()[number]["state"], "starting")
+        control.ask("ready", epoch=control.epoch, generation=number)
+        self.assertEqual(self.generations()[number]["state"], "ready")
+        control.ask("end", epoch=control.epoch)
+
     def test_nothing_is_started_into_a_stop(self):
         self.handoff(self.service("1.0.0", "--ignore-term", "1", stop_timeout_ms=3_000))
         control = self.supervisor.connect()
@@ -97,6 +126,43 @@ class Starts(Case):
                 supervisor.wait_for(lambda: self.supervisor.status()["deployment"] is None, "the end of the restart")
 
 
+class Told(Case):
+    """What goes on although something of it could not be done: the log and status say what."""
+
+    def events(self, name):
+        texts = [path.read_text() for path in sorted((self.root / "spool").glob("*.jsonl"))]
+        return [line for text in texts for line in text.splitlines() if f'"{name}"' in line]
+
+    def test_a_public_name_that_can_not_be_taken_back(self):
+        names = [self.root / "first.sock", self.root / "second.sock"]
+        service = lambda version: self.service(version, listeners=[
+            {"name": path.stem, "address": f"unix:{path}", "backlog": 64} for path in names])
+        self.handoff(service("1.0.0"))
+        inodes = [path.stat().st_ino for path in names]
+        for how in ("driver", "rollback"):
+            with self.subTest(how):
+                control = self.begin()
+                number, news = self.candidate(control, service("2.0.0"))
+                self.assertEqual(news["life"], "ready", news)
+                control.ask("weight", epoch=control.epoch, weight=10_000)
+                names[0].unlink()
+                names[0].write_text("somebody's file")
+                told = len(self.events("supervisor.problem"))
+                if how == "driver":
+                    control.close()
+                    supervisor.wait_for(lambda: not self.supervisor.status()["deployment"]["driven"], "the end of the driver")
+                    control = self.begin()
+                control.ask("rollback", epoch=control.epoch, reason="test")
+                self.assertIn("first.sock", self.supervisor.status()["problem"])
+                self.assertGreater(len(self.events("supervisor.problem")), told)
+                self.assertEqual(names[1].stat().st_ino, inodes[1], "the other name is the old one's")
+                names[0].unlink()
+                control.ask("end", epoch=control.epoch)
+                control.close()
+                supervisor.wait_for(lambda: number not in self.generations(), "the end of the candidate")
+                supervisor.wait_for(lambda: names[0].exists() and names[0].stat().st_ino == inodes[0], "the first name again")
+
+
 class Teller:
     """A generation that says only what the test tells it to: see teller.py."""
 
@@ -118,6 +184,99 @@ class Teller:
         self.told += len(messages)
         said = pathlib.Path(f"{self.orders}.said")
         supervisor.wait_for(lambda: said.exists() and int(said.read_text()) == self.told, "what was to be said")
+
+
+class Words(Case):
+    """Failures that say what was the matter."""
+
+    def test_a_candidate_that_stops_by_itself_gets_no_user_more_and_ends_in_its_own_time(self):
+        self.handoff(self.service("1.0.0"))
+        teller = Teller(self, "2")
+        control = self.begin()
+        number = control.ask("start", service=teller.service("2.0.0"), epoch=control.epoch)["generation"]
+        teller.say("READY=1")
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "its readiness")
+        control.ask("weight", epoch=control.epoch, weight=10_000)
+        teller.say("STOPPING=1")
+        news = control.await_news(lambda n: n.get("number") == number and n["life"] == "failed")
+        self.assertIn("is stopping by itself", news["problem"])
+        one = self.generations()[number]
+        self.assertEqual((one["weight"], one["state"]), (0, "ready"))
+        with self.load() as running:
+            running.wait_for_answers(50, generation="1.0.0")
+            control.ask("rollback", epoch=control.epoch, reason=news["problem"])
+            control.ask("end", epoch=control.epoch)
+            self.only(1)
+            running.stop().assert_nothing_failed()
+
+    def test_an_active_one_that_stops_by_itself_is_started_again(self):
+        teller = Teller(self, "1")
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        number = control.ask("restart", service=teller.service("1.0.0"))["generation"]
+        teller.say("READY=1")
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "its readiness")
+        pid = self.generations()[number]["pid"]
+        teller.say("STOPPING=1")
+        supervisor.wait_for(lambda: self.generations()[number]["status"] == "stopping by itself", "its word")
+        os.kill(pid, signal.SIGTERM)
+        supervisor.wait_for(lambda: (one := self.generations()[number])["starts"] == 2 and one["pid"] not in (0, pid), "its next process")
+
+    def test_one_that_can_not_be_connected_to(self):
+        path = self.root / "public.sock"
+        gone = self.service("1.0.0", command=["/bin/sh", "-c", f"rm {path}.g*; exec sleep 600"], ready="listening", ready_timeout_ms=3_000,
+                            listeners=[{"name": "path", "address": f"unix:{path}", "backlog": 64}])
+        deaf = self.service("1.0.0", "--hang", "accept", ready="listening", ready_timeout_ms=1_000)
+        for service, words in ((gone, f"cannot connect to unix:{path}"), (deaf, f"nobody accepts at tcp:127.0.0.1:{self.port}")):
+            control = self.begin()
+            _, news = self.candidate(control, service)
+            control.ask("end", epoch=control.epoch)
+            control.close()
+            self.assertEqual(news["life"], "failed")
+            self.assertIn(words, news["problem"])
+
+
+class Binds(Case):
+    """Protocol inject: what a service says counts when it has its sockets."""
+
+    def binder(self):
+        self.order = self.root / "bind"
+        binder = pathlib.Path(supervisor.__file__).with_name("binder.py")
+        return self.service("1.0.0", protocol="inject", command=[sys.executable, str(binder), str(self.order), str(self.port)])
+
+    def started(self, service):
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        return control.ask("restart", service=service)["generation"]
+
+    def test_a_process_that_is_started_again_has_to_bind_again(self):
+        service = self.binder()
+        self.order.touch()
+        number = self.started(service)
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "the first process")
+        self.order.unlink()
+        os.kill(self.generations()[number]["pid"], signal.SIGKILL)
+        supervisor.wait_for(lambda: (one := self.generations()[number])["starts"] == 2 and one["status"] == "not bound",
+                            "what its next process says")
+        self.assertEqual(self.generations()[number]["state"], "starting")
+        self.order.touch()
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "its bind")
+
+    def test_an_upgrade_waits_for_a_bind_that_is_under_way(self):
+        trace = self.root / "trace"
+        self.supervisor.stop()
+        # who replaces the socket is stopped, until the supervisor gives up on it
+        self.supervisor.start(UPDAGENT_FAILPOINTS="inject.replaced=stop", UPDAGENT_FAILPOINTS_TRACE=str(trace))
+        service = self.binder()
+        self.order.touch()
+        number = self.started(service)
+        supervisor.wait_for(lambda: trace.exists() and "inject.replaced" in trace.read_text(), "the bind")
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        with self.assertRaisesRegex(supervisor.Refused, f"generation {number} is just being started"):
+            control.ask("upgrade", program=BINARY)
+        supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "its bind")
+        self.assertEqual(control.ask("upgrade", program=BINARY)["pid"], self.supervisor.process.pid)
 
 
 class Unheard(Case):
@@ -217,6 +376,20 @@ class InPlace(Case):
         again.close()
         supervisor.wait_for(lambda: [(g["version"], g["state"]) for g in self.generations().values()] == [("1.0.0", "ready")],
                             "the old release alone")
+
+    def test_the_way_back_to_a_service_that_is_probed_ends(self):
+        service = self.service("1.0.0", strategy="restart", ready="probe", ready_timeout_ms=2_000)
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        first = control.ask("restart", service=service)["generation"]
+        supervisor.wait_for(lambda: self.generations()[first]["state"] == "ready", "the old release")
+        control = self.begin()
+        _, news = self.candidate(control, self.service("2.0.0", "--crash-at-start", "3", strategy="restart"))
+        self.assertEqual(news["life"], "failed")
+        control.ask("rollback", epoch=control.epoch, reason="test")
+        control.ask("end", epoch=control.epoch)
+        supervisor.wait_for(lambda: [(g["version"], g["state"]) for g in self.generations().values()] == [("1.0.0", "ready")],
+                            "the old release again")
 
     def test_where_nothing_is_left_the_way_back_starts_the_old_one(self):
         control = self.begin()

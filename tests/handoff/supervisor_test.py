@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 import unittest
 
 import census
@@ -147,6 +148,27 @@ class Handoffs(Case):
         seen.assert_nothing_failed()
 
 
+    def test_every_process_of_the_one_that_serves_dies_last_when_memory_ends(self):
+        first = self.handoff(self.service("1", "--fork", "hold"))
+        self.assertEqual(self.scores(first), [0, 0])
+        control = self.begin()
+        second, _ = self.candidate(control, self.service("2", "--fork", "hold"))
+        self.assertEqual((self.scores(first), self.scores(second)), ([0, 0], [200, 200]))
+        with socket.create_connection(("127.0.0.1", self.port)) as busy:
+            time.sleep(0.05)  # the kernel counts in ticks: the last word is the client's
+            busy.sendall(b"GET / HTTP/1.1\r\n")  # the first one is asked, and drains until there is more
+            control.ask("weight", epoch=control.epoch, weight=10_000)
+            self.assertEqual((self.scores(first), self.scores(second)), ([0, 0], [200, 200]))  # nothing is decided yet
+            control.ask("commit", epoch=control.epoch)
+            self.assertEqual((self.scores(first), self.scores(second)), ([200, 200], [0, 0]))
+        control.ask("end", epoch=control.epoch)
+
+    def scores(self, number):
+        pid = self.generations()[number]["pid"]
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(pathlib.Path(f"/proc/{one}/oom_score_adj").read_text()) for one in (pid, *children)]
+
+
 class Deaths(Case):
     def test_the_supervisor_is_killed_in_every_phase_and_nobody_notices(self):
         self.handoff(self.service("1"))
@@ -269,6 +291,21 @@ class Bad(Case):
             running.wait_for_answers(200, generation="1")
             seen = running.stop()
         seen.assert_nothing_failed()
+
+    def test_a_way_back_does_not_wait_for_words_that_nobody_understands(self):
+        self.handoff(self.service("1"))
+        with self.load() as running:
+            control = self.begin()
+            number, _ = self.candidate(control, self.service("2"))
+            control.ask("weight", epoch=control.epoch, weight=10_000)
+            running.wait_for_answers(20, generation="2")
+            control.ask("rollback", epoch=control.epoch, reason="test", service={"schema": 999})
+            self.assertEqual(self.generations()[1]["weight"], 10_000)
+            self.assertIn("schema", self.supervisor.status()["problem"])
+            running.wait_for_answers(50, generation="1")
+            control.ask("end", epoch=control.epoch)
+            self.only(1)
+            running.stop().assert_nothing_failed()
 
     def test_an_old_epoch_is_refused(self):
         self.handoff(self.service("1"))

@@ -1,9 +1,12 @@
 """The supervisor becomes another program while it supervises: under load, with a driver connected, in every phase."""
 
+import json
 import os
 import pathlib
 import shutil
 import signal
+import socket
+import time
 import unittest
 
 import supervisor
@@ -65,6 +68,28 @@ class Upgrade(Case):
         control.close()
         supervisor.wait_for(lambda: not self.supervisor.status()["deployment"]["driven"], "the end of the connection")
         self.assertEqual(self.generations()[first]["weight"], 10_000)
+
+    def test_a_drain_has_its_time_and_not_that_time_again_after_each(self):
+        first = self.handoff(self.service("1.0.0", drain_timeout_ms=2_000, stop_timeout_ms=1_000))
+        with socket.create_connection(("127.0.0.1", self.port)) as busy:
+            time.sleep(0.05)  # the kernel counts in ticks: the last word is the client's
+            busy.sendall(b"GET / HTTP/1.1\r\n")
+            self.handoff(self.service("2.0.0"))
+            for _ in range(20):  # each of them long before its drain would be over
+                if first not in self.generations():
+                    return
+                self.upgrade()
+                time.sleep(0.5)
+        self.fail("it drains on and on")
+
+    def test_times_are_of_a_clock_that_nobody_sets(self):
+        control = self.supervisor.connect()
+        control.ask("restart", service=self.service("1.0.0", "--never-ready", "1", ready_timeout_ms=600_000))
+        control.close()
+        (state,) = json.loads((self.root / "run/.demo/state").read_text())["generations"]
+        now_us = time.clock_gettime(time.CLOCK_BOOTTIME) * 1e6
+        self.assertLessEqual(state["begun_boot_us"], now_us)
+        self.assertEqual(round((state["due_boot_us"] - state["begun_boot_us"]) / 1e6), 600)
 
     def test_what_a_service_says_meanwhile_is_heard(self):
         number = self.handoff(self.service("1.0.0"))

@@ -263,7 +263,7 @@ failures = 2"""
         """What the next deployment goes to."""
         return "1.0.0" if self.node_.committed() == "2.0.0" else "2.0.0"
 
-    def supervise(self, failpoints="", asan="", kinds=("supervisor",)):
+    def supervise(self, failpoints="", asan="", kinds=("supervisor",), words=()):
         """The supervisor that runs is killed (and whoever else `kinds` names), which harms nobody, and one with
         failpoints takes over. Its parent is the test, which reaps it."""
         end([pid for kind in kinds for pid in self.processes()[kind]])
@@ -271,7 +271,7 @@ failures = 2"""
         environment["ASAN_OPTIONS"] += asan
         if failpoints:
             environment["UPDAGENT_FAILPOINTS"] = failpoints
-        process = subprocess.Popen(self.supervisor_words, env=environment, stdin=subprocess.DEVNULL,
+        process = subprocess.Popen([*self.supervisor_words, *words], env=environment, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.DEVNULL, start_new_session=True)
         self.spawned.append(process)
         return process.pid

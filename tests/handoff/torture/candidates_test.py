@@ -43,6 +43,7 @@ CANDIDATES = (
     Candidate("listens again with another backlog", ("--listen-again", "64"), 0),
     Candidate("dies when it is stopped from being ready", ("--ready-after", "60000"), 1, "was not ready in time",
               keys=(("ready_timeout", "1s"),)),
+    Candidate("needs longer to get ready than its watchdog waits later", ("--ready-after", "2000"), 0, keys=(("watchdog", "1s"),)),
     Candidate("asks for more time than the node gives", ("--never-ready", "1", "--notify", "EXTEND_TIMEOUT_USEC=3600000000"), 1,
               "in the time that it asked for", keys=(("ready_timeout", "1s"),)),
     Candidate("gives no sign of life to its watchdog", ("--no-watchdog", "1"), 4, "no sign of life", keys=(("watchdog", "1s"),),

@@ -120,13 +120,22 @@ TEST(ProcessWatch, Two_processes_have_different_pidfs_inodes_where_there_is_pidf
 
 TEST(ProcessWatch, The_oom_score_of_a_running_service_can_be_moved) {
   ProcessWatch watch = watch_of(sleeper());
-  ASSERT_TRUE(set_oom_score(watch, 200).has_value());
-  EXPECT_EQ(slurp("/proc/" + std::to_string(watch.pid()) + "/oom_score_adj"), "200\n");
-  EXPECT_NE(set_oom_score(watch, 2000).error().line().find("to 2000"), std::string::npos);
+  const auto move = [&watch](int from, int to, bool ours = true) {
+    return move_oom_score(watch.pid(), from, to, [ours](pid_t) { return ours; });
+  };
+  const auto score = [&watch] {
+    return slurp("/proc/" + std::to_string(watch.pid()) + "/oom_score_adj");
+  };
+  const int first = std::stoi(score());
+  EXPECT_TRUE(move(first, 200).value_or(false));
+  EXPECT_EQ(score(), "200\n");
+  EXPECT_FALSE(move(200, 100, false).value_or(true)) << "a process of somebody else";
+  EXPECT_FALSE(move(0, 100).value_or(true)) << "a score that it was not given";
+  EXPECT_EQ(score(), "200\n");
+  EXPECT_NE(move(200, 2000).error().line().find("to 2000"), std::string::npos);
   EXPECT_TRUE(watch.send_signal(SIGKILL).value_or(false));
-  EXPECT_TRUE(readable_within(watch.event_fd()));
-  EXPECT_EQ(set_oom_score(watch, 0).error().code(), base::Code::not_found);
   end_of(watch);
+  EXPECT_FALSE(move(200, 0).value_or(true)) << "one that is gone";
 }
 
 }  // namespace
