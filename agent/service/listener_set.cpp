@@ -281,10 +281,20 @@ std::vector<listen::Address> ListenerSet::addresses(const Generation& generation
     const Entry* entry = entry_of(generation, i);
     if (entry == nullptr) continue;
     listen::Address address = entry->spec.address;
-    // connections of a unix path are known by the path that the socket was bound to
     if (address.transport == Transport::unix_path)
       address.path = listen::generation_path(entry->spec, generation.number());
     all.push_back(std::move(address));
+  }
+  return all;
+}
+
+std::vector<listen::Address> ListenerSet::bound_addresses(const Generation& generation) const {
+  std::vector<listen::Address> all;
+  const std::vector<OwnSocket>& sockets = generation.plan().sockets;
+  for (std::size_t i = 0; i < sockets.size(); ++i) {
+    if (entry_of(generation, i) == nullptr) continue;
+    if (auto address = listen::address_of_socket(sockets[i].fd.get()))
+      all.push_back(std::move(*address));
   }
   return all;
 }

@@ -63,8 +63,10 @@ class ListenerSet {
   // beside those that all were given (`given`): no connection is ever steered to those.
   base::Status check_own_sockets(const Generation& generation, const listen::InodeSet& given) const;
 
-  // The addresses, for connections_of().
+  // The addresses where this generation can be reached.
   std::vector<listen::Address> addresses(const Generation& generation) const;
+  // What its sockets are bound to, for connections_of(): of a unix path not always the same.
+  std::vector<listen::Address> bound_addresses(const Generation& generation) const;
   // The same by name, for whoever wants to ask this generation: name, address, proxy_protocol.
   base::Json described(const Generation& generation) const;
   // What new connections chose, by slot, over all listeners.
