@@ -55,9 +55,9 @@ class ListenerSet {
   // listeners that had lost it.
   std::vector<std::string> check();
 
-  // Sockets at our steered addresses that are not among `own` and that the kernel takes for members
-  // of our groups: when the program does not choose they get connections. A walk through /proc when
-  // there are any.
+  // Sockets at our tcp and udp addresses that are not among `own` and that the kernel takes for
+  // members of our groups: they get connections, steered when the program does not choose, shared
+  // always. A walk through /proc when there are any.
   std::vector<listen::PortHolder> strangers(const listen::InodeSet& own) const;
   // An error when the generation's processes listen at its addresses with sockets of their own
   // beside those that all were given (`given`): no connection is ever steered to those.
@@ -79,6 +79,9 @@ class ListenerSet {
                      std::map<std::string, base::UniqueFd>& held);
   // Names under which the holder has the sockets that no single generation owns.
   std::map<std::string, int> shared_sockets() const;
+  // Of those, the names at this generation's addresses that nobody uses any more: the holder is to
+  // let go of them, or the addresses would stay taken.
+  std::vector<std::string> no_longer_shared(const Generation& generation) const;
 
  private:
   struct Entry {
@@ -91,10 +94,13 @@ class ListenerSet {
                                                     const release::ResolvedService& run);
   static std::string key_of(const listen::ListenerSpec& spec);
   base::Result<base::UniqueFd> open_one(Entry& entry, std::uint64_t generation, listen::Slot slot);
+  listen::InodeSet shared_inodes() const;
   static base::Status put_back(Entry& entry, listen::Slot slot, int fd);
   void forget_unused();
   static void empty_other_slots(listen::SteeredListener& listener,
                                 const std::vector<const Generation*>& generations);
+  std::vector<listen::Member> members_of(const Entry& entry,
+                                         const std::vector<const Generation*>& generations) const;
   Entry* entry_of(const Generation& generation, std::size_t index);
   const Entry* entry_of(const Generation& generation, std::size_t index) const;
 

@@ -269,7 +269,7 @@ listen::InodeSet Supervisor::own_sockets() const {
 }
 
 void Supervisor::look_for_strangers() {
-  if (!listeners_ || !policy_) return;
+  if (!listeners_) return;
   const std::vector<listen::PortHolder> found = listeners_->strangers(own_sockets());
   const std::string text = found.empty() ? "" : listen::describe(found);
   if (text == strangers_) return;
