@@ -221,6 +221,11 @@ bool ListenerSet::shares(const Generation& generation) const {
   return false;
 }
 
+bool ListenerSet::is_shared_with_others(const Generation& generation, std::size_t listener) const {
+  const Entry* entry = entry_of(generation, listener);
+  return entry != nullptr && entry->shared && entry->users.size() > 1;
+}
+
 Status ListenerSet::take_over(const listen::ListenerSpec& spec, int fd, listen::Slot slot,
                               std::uint64_t generation) {
   Entry& entry = entries_[key_of(spec)];

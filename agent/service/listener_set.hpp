@@ -51,6 +51,9 @@ class ListenerSet {
   // One of its sockets is everybody's: it gets new connections for as long as it accepts.
   bool shares(const Generation& generation) const;
 
+  // The socket of its listener is another generation's as well.
+  bool is_shared_with_others(const Generation& generation, std::size_t listener) const;
+
   // The program must be there; where somebody detached it, it is attached again. Returns the
   // listeners that had lost it.
   std::vector<std::string> check();

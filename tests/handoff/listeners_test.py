@@ -218,6 +218,19 @@ class Shared(Case):
         other.close()
         self.assertEqual(self.strangers(), "")
 
+    def test_what_the_old_one_accepts_does_not_make_the_candidate_ready(self):
+        abstract = {"name": "abstract", "address": f"unix:@updagent-test-{os.getpid()}"}
+        for listeners in (self.service("")["service"]["listeners"], [abstract]):
+            with self.subTest(listeners[0]["name"]):
+                self.handoff(self.service("1.0.0", ready="listening", listeners=listeners))
+                control = self.begin()
+                _, news = self.candidate(control, self.service("2.0.0", "--hang", "accept", ready="listening",
+                                                               ready_timeout_ms=1_000, listeners=listeners))
+                self.assertEqual(news["life"], "failed")
+                control.ask("end", epoch=control.epoch)
+                control.close()
+                self.only(self.handoff(self.service("3.0.0", ready="listening", listeners=listeners)))
+
     def test_an_address_that_nobody_uses_any_more_is_free(self):
         name = f"updagent-test-{os.getpid()}"
         listeners = [{"name": "http", "address": f"tcp:127.0.0.1:{self.port}"}, {"name": "abstract", "address": f"unix:@{name}"},
