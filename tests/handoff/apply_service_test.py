@@ -1,6 +1,8 @@
 """`updagent apply` of services, from the command line, under load."""
 
 import contextlib
+import ctypes
+import errno
 import json
 import os
 import pathlib
@@ -287,6 +289,42 @@ watch = "0s"
         self.assert_exit(self.node_.run("rollback", "demo"), 0)
         self.assertEqual((self.node_.current(), self.node_.committed()), ("1.0.0", "1.0.0"))
         self.assertIn("1.0.0", self.serving())
+
+
+# Says in its status how io_uring_setup(2) ended.
+RING_SERVICE = """#!/usr/bin/python3 -IS
+import ctypes, errno, os, socket, threading
+libc = ctypes.CDLL(None, use_errno=True)
+done = libc.syscall(425, 4, ctypes.create_string_buffer(256))
+said = "a ring" if done >= 0 else errno.errorcode[ctypes.get_errno()]
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+    notify.sendto(f"READY=1\\nSTATUS={said}".encode(), os.environ["NOTIFY_SOCKET"])
+threading.Event().wait()
+"""
+
+
+class IoUring(Case):
+    def said_by(self, version):
+        spec = f"""strategy = "handoff"
+[service]
+command = ["bin/ring"]
+[[service.listener]]
+name = "http"
+address = "tcp:127.0.0.1:{self.port}"
+""" + UNWATCHED
+        release = self.workshop.pack(version, spec, {"bin/ring": (RING_SERVICE.encode(), 0o755)})
+        self.assert_exit(self.node_.apply(release), 0)
+        return next(g["status"] for g in self.generations() if g["version"] == version)
+
+    def test_a_service_has_it_where_the_node_allows_it(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        ring = libc.syscall(425, 4, ctypes.create_string_buffer(256))
+        outside = "a ring" if ring >= 0 else errno.errorcode[ctypes.get_errno()]
+        if ring >= 0:
+            os.close(ring)
+        self.assertEqual(self.said_by("1.0.0"), "EPERM")
+        self.node_.configure("[allow]\nio_uring = true\n", app="demo")
+        self.assertEqual(self.said_by("2.0.0"), outside)
 
 
 class Strangers(Case):
