@@ -38,9 +38,9 @@ class ListenerSet {
   // Whether new connections can reach it at all its addresses: a service may have shut a listener
   // down, and then they go to another generation, whose good answers would be taken for its own.
   base::Status reachable(const Generation& generation) const;
-  // Before another start of the generation: a tcp socket that its last process has shut down
-  // listens again, at its slot. Without this it would be refused everybody for ever.
-  base::Status listen_again(const Generation& generation);
+  // Of the active generation, and before another start: a tcp socket that its process has shut down
+  // listens again, at its slot. Without this everybody would be refused for ever. Returns where.
+  base::Result<std::vector<std::string>> listen_again(const Generation& generation);
   // Connections that wait at the generation's sockets, and how many may.
   listen::AcceptQueue queues(const Generation& generation) const;
   unsigned waiting(const Generation& generation) const { return queues(generation).waiting; }
@@ -98,6 +98,7 @@ class ListenerSet {
   static std::string key_of(const listen::ListenerSpec& spec);
   base::Result<base::UniqueFd> open_one(Entry& entry, std::uint64_t generation, listen::Slot slot);
   listen::InodeSet shared_inodes() const;
+  static bool is_in_place(const Entry& entry, listen::Slot slot);
   static base::Status put_back(Entry& entry, listen::Slot slot, int fd);
   void forget_unused();
   static void empty_other_slots(listen::SteeredListener& listener,

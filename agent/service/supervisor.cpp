@@ -249,15 +249,32 @@ WorkerHost Supervisor::worker_host() {
   return host;
 }
 
-// Nobody wakes us when a program is detached or a socket joins: we look when somebody asks us
-// something anyway, which during a deployment is every two seconds.
+// Nobody wakes us when a program is detached, a listener is shut down or a socket joins: we look
+// when somebody asks us something anyway, which during a deployment is every two seconds.
 void Supervisor::check_steering() {
-  if (!listeners_ || !policy_) return;
+  if (!listeners_) return;
+  check_listening();  // a group whose only socket was shut down has lost its program, too
   for (const std::string& address : listeners_->check()) {
     last_problem_ = "somebody detached the steering at " + address + ": it is attached again";
     event("traffic.detached", "failure", nullptr, {{"address", address}});
     ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
   }
+}
+
+void Supervisor::check_listening() {
+  const Generation* serves = active();
+  if (serves == nullptr || serves->life() != Life::ready) return;
+  const auto mended = listeners_->listen_again(*serves);
+  std::string what;
+  if (!mended) {
+    what = mended.error().line();
+  } else if (!mended->empty()) {
+    what =
+        "it shut its listener down while it lives: " + base::join(*mended, ", ") + " listens again";
+  }
+  if (what.empty()) return;
+  last_problem_ = what;
+  complain(*serves, what);
 }
 
 listen::InodeSet Supervisor::own_sockets() const {
@@ -334,7 +351,7 @@ Status Supervisor::start_generation(Generation& generation) {
   const launch::FdStore* stored =
       before != nullptr && before != &generation ? &before->store() : nullptr;
   if (generation.starts() > 0)
-    if (const Status listens = listeners_->listen_again(generation); !listens)
+    if (const auto listens = listeners_->listen_again(generation); !listens)
       event("supervisor.problem", "failure", &generation, {{"problem", listens.error().line()}});
   save_state();  // who dies now leaves a process that its successor knows of
   Status started =

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pwd
+import signal
 import socket
 import stat
 import subprocess
@@ -27,7 +28,57 @@ while True:
 """
 
 
-class Kinds(Case):
+# A tcp server that goes on accepting after it has shut its listener down (SIGUSR1), and after it has listened
+# again by itself (SIGUSR2): answers with its version.
+FICKLE_SERVER = """
+import os, signal, socket, sys, time
+server = socket.socket(fileno=3)
+server.setblocking(True)
+signal.signal(signal.SIGUSR1, lambda *_: server.shutdown(socket.SHUT_RDWR))
+signal.signal(signal.SIGUSR2, lambda *_: (server.shutdown(socket.SHUT_RDWR), server.listen(64)))
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+while True:
+    try:
+        client, _ = server.accept()
+        client.sendall(sys.argv[1].encode())
+        client.close()
+    except OSError:
+        time.sleep(0.01)
+"""
+
+
+class Fickle:
+    """An active service that shuts its listener down, and lives."""
+
+    def fickle(self, version):
+        return self.service(version, command=[sys.executable, "-c", FICKLE_SERVER, version])
+
+    def answer(self):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as client:
+            return client.recv(100).decode()
+
+    def is_refused(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=30).close()
+            return False
+        except ConnectionRefusedError:
+            return True
+
+    def test_an_active_service_that_shut_its_listener_down_listens_again(self):
+        number = self.handoff(self.fickle("1.0.0"))
+        self.assertEqual(self.answer(), "1.0.0")
+        os.kill(self.generations()[number]["pid"], signal.SIGUSR1)
+        supervisor.wait_for(self.is_refused, "the end of its listener")
+        self.supervisor.status()  # whoever asks
+        self.assertEqual(self.answer(), "1.0.0")
+        self.assertIn("shut its listener down while it lives", self.supervisor.status()["problem"])
+        self.assertIn(f"tcp:127.0.0.1:{self.port}", self.supervisor.status()["problem"])
+        self.only(self.handoff(self.fickle("2.0.0")))
+        self.assertEqual(self.answer(), "2.0.0")
+
+
+class Kinds(Fickle, Case):
     def listener(self, name, address, **more):
         backlog = {} if address.startswith("udp:") else {"backlog": 1024}
         return {"name": name, "address": address, **backlog, **more}
@@ -140,6 +191,16 @@ class Kinds(Case):
         with self.assertRaises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", self.port))
 
+    def test_an_active_service_that_listened_again_by_itself_has_its_place_again(self):
+        number = self.handoff(self.fickle("1.0.0"))
+        os.kill(self.generations()[number]["pid"], signal.SIGUSR2)
+        supervisor.wait_for(lambda: "shut its listener down" in self.supervisor.status()["problem"], "the look at it")
+        control = self.begin()
+        self.candidate(control, self.fickle("2.0.0"))
+        self.assertEqual({self.answer() for _ in range(50)}, {"1.0.0"})
+        control.ask("end", epoch=control.epoch)
+        control.close()
+
     def test_the_backlog_is_the_releases(self):
         self.handoff(self.service("1.0.0", listeners=[self.listener("http", f"tcp:127.0.0.1:{self.port}")]))
         listing = subprocess.run(["ss", "-Hltn", f"sport = :{self.port}"], check=True, capture_output=True, text=True).stdout
@@ -147,7 +208,7 @@ class Kinds(Case):
 
 
 @unittest.skipUnless(os.geteuid() == 0, "capabilities are taken away with setpriv, by root")
-class Shared(Case):
+class Shared(Fickle, Case):
     """Without CAP_BPF and friends: one socket that both accept from."""
 
     def setUp(self):
