@@ -14,6 +14,7 @@
 #include "agent/base/text.hpp"
 #include "agent/launch/memory_check.hpp"
 #include "agent/launch/output.hpp"
+#include "agent/service/tell_systemd.hpp"
 
 namespace updagent::service {
 namespace {
@@ -100,6 +101,9 @@ Status Supervisor::open_cgroups() {
   auto tree = launch::CgroupTree::open(setup_.cgroup_folder);
   if (tree) {
     cgroups_ = std::move(*tree);
+    // Before the first generation: of one that lives already its figures would know a part only.
+    if (!is_unit() && !base::exists(setup_.places.state()))
+      static_cast<void>(cgroups_->enable_memory_figures());
   } else {
     cgroup_reason_ = tree.error().line();
   }

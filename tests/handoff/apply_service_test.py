@@ -388,6 +388,23 @@ class Wishes(Case):
                          ["app.stopped", "app.started"] * 2)
         self.assert_log_is_whole()
 
+    def test_a_generation_has_memory_figures_where_the_controller_is(self):
+        """Of cgroups of our own; in a unit they can't be had (agent/launch/cgroup.hpp)."""
+        self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
+        mounts = [line.split()[1] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()
+                  if line.split()[2] == "cgroup2"]
+        if not mounts or os.geteuid() != 0:
+            return  # its processes are found otherwise
+        mount = pathlib.Path(mounts[0])
+        pid = self.generations()[0]["pid"]
+        path = next(line for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line.startswith("0::"))
+        folder = mount / path[len("0::/"):]
+        self.assertTrue(folder.name.startswith("generation-"), folder)
+        # what the root gives to its children is the machine's decision
+        offered = "memory" in (mount / "cgroup.subtree_control").read_text().split()
+        for name in ("memory.current", "memory.events"):
+            self.assertEqual((folder / name).exists(), offered, name)
+
     def test_stop_ends_what_a_dead_supervisor_left(self):
         node = self.node_
         self.assert_exit(node.apply(self.release("1.0.0")), 0)
