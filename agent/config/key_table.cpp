@@ -104,6 +104,9 @@ constexpr std::array kSettingKeys = {
     Key<S>{{"allow.addresses", Kind::addresses, Scope::app, 0, 0,
             "where a service may ask to listen, beside unix sockets in the app's runtime folder"},
            [](S& s) -> Slot { return &s.app.allowed_addresses; }},
+    Key<S>{{"allow.io_uring", Kind::boolean, Scope::app, 0, 0,
+            "its services may use io_uring(7), which no seccomp filter looks into"},
+           [](S& s) -> Slot { return &s.app.allow_io_uring; }},
 
     Key<S>{{"retention.keep", Kind::integer, Scope::app, 1, 1000,
             "good releases that stay on disk, whatever the release says"},

@@ -104,6 +104,7 @@ class Resolver {
     out_.run.max_stop_timeout = settings_.max_stop_timeout;
     out_.run.max_generations = settings_.max_generations;
     out_.run.memory_reserve = settings_.memory_reserve;
+    out_.run.allow_io_uring = settings_.allow_io_uring;
     UPD_TRY(fits_together());
     return std::move(out_);
   }

@@ -97,6 +97,7 @@ struct AppSettings {
   // [allow] addresses: patterns. Any port that an unprivileged process could bind itself; unix
   // sockets in the app's own runtime folder need no pattern.
   std::vector<std::string> allowed_addresses = {"tcp:*:1024-65535", "udp:*:1024-65535"};
+  bool allow_io_uring = false;                     // [allow] io_uring
   std::map<std::string, std::string> listeners;    // [run] listeners: addresses by name
   std::map<std::string, std::uint64_t> rlimits;    // [run] rlimits, over the release's
   int max_generations = 4;                         // [run] of one app at a time, draining ones too

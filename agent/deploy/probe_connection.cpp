@@ -113,7 +113,7 @@ Result<ProbeConnection> connect_to_version(const config::Layout& layout, const s
   UPD_ASSIGN(const ListensAt at, listener_of(generation, listener));
   if (at.address.is_inet() && status.value("mechanism", std::string()) != "steered")
     UPD_TRY(refuse_shared(status));
-  const listen::SocketAddress to = listen::to_sockaddr(reachable_address(at.address));
+  const listen::SocketAddress to = listen::to_sockaddr(listen::reachable_address(at.address));
   ProbeConnection made;
   made.generation = generation.value("number", std::uint64_t{0});
   made.fd.reset(::socket(to.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));

@@ -12,7 +12,8 @@ base::Result<ProbeDoors> open_probe_doors(ServiceDriver& driver, std::uint64_t g
   for (const ListensAt& listener : listeners) {
     if (!can_be_asked(listener.address)) continue;
     if (!first && listener.address.transport == listen::Transport::tcp) first = targets.size();
-    const listen::SocketAddress where = listen::to_sockaddr(reachable_address(listener.address));
+    const listen::SocketAddress where =
+        listen::to_sockaddr(listen::reachable_address(listener.address));
     targets.push_back({listener.name, where.storage, where.length, listener.proxy_protocol});
   }
   UPD_ASSIGN(health::Forwarder forwarder, health::Forwarder::open(targets, std::move(steer)));

@@ -31,18 +31,6 @@ bool can_be_asked(const Address& address) {
   return address.transport == Transport::tcp || address.transport == Transport::unix_path;
 }
 
-Address reachable_address(Address address) {
-  if (!address.is_inet() || !address.is_wildcard()) return address;
-  address.ip.fill(0);
-  if (address.family == AF_INET) {
-    address.ip[0] = 127;
-    address.ip[3] = 1;
-  } else {
-    address.ip[15] = 1;
-  }
-  return address;
-}
-
 std::function<bool(const sockaddr*)> proxy_header_rule(
     const std::vector<release::Listener>& listeners) {
   std::vector<Address> wanting;

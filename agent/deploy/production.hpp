@@ -29,8 +29,6 @@ base::Result<std::vector<ListensAt>> listens_at_from(const base::Json& generatio
 // Whether a connection to it can be meant for one generation: tcp is steered, a unix path is the
 // generation's own. Abstract names and udp are not.
 bool can_be_asked(const listen::Address& address);
-// Of a wildcard the loopback address, else itself.
-listen::Address reachable_address(listen::Address address);
 
 // For ProbeContext::wants_proxy_header, which outlives nothing of the caller's.
 std::function<bool(const sockaddr*)> proxy_header_rule(

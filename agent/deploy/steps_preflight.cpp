@@ -31,7 +31,7 @@ base::Result<std::string> origin_of(const release::Listener& listener) {
   UPD_ASSIGN(
       const listen::Address address,
       listen::parse_address(listener.address, "listener '" + listener.name + "'", Code::internal));
-  return "http://" + reachable_address(address).text().substr(std::string("tcp:").size());
+  return "http://" + listen::reachable_address(address).text().substr(std::string("tcp:").size());
 }
 
 std::string count_text(std::size_t count, std::string_view what) {

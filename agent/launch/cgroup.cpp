@@ -270,11 +270,13 @@ base::Status CgroupTree::move_in_supervisor() {
 }
 
 base::Result<bool> CgroupTree::enable_memory_figures() {
-  UPD_ASSIGN(const base::UniqueFd directory, base::open_directory(folder_));
-  UPD_ASSIGN(const std::string controllers, read_at(directory.get(), "cgroup.controllers"));
-  if ((" " + controllers).find(" memory") == std::string::npos) return false;
-  UPD_TRY_CONTEXT(write_at(directory.get(), "cgroup.subtree_control", "+memory"),
-                  "turning the memory controller on in '" + folder_ + "'");
+  for (const std::string& folder : {folder_.substr(0, folder_.find_last_of('/')), folder_}) {
+    UPD_ASSIGN(const base::UniqueFd directory, base::open_directory(folder));
+    UPD_ASSIGN(const std::string controllers, read_at(directory.get(), "cgroup.controllers"));
+    if ((" " + controllers).find(" memory") == std::string::npos) return false;
+    UPD_TRY_CONTEXT(write_at(directory.get(), "cgroup.subtree_control", "+memory"),
+                    "turning the memory controller on in '" + folder + "'");
+  }
   return true;
 }
 

@@ -91,9 +91,10 @@ class CgroupTree {
 
   // This process into BASE/supervisor, so that BASE has no process of its own.
   base::Status move_in_supervisor();
-  // memory.current for generations: turns the memory controller on for BASE's children. False: it
-  // is not there. Never in a unit's own cgroup: systemd could not put the next supervisor into it
-  // while a generation lives (EBUSY, status 219/CGROUP), and Restart=always would be void.
+  // memory.current and memory.events for generations: turns the memory controller on for the
+  // children of BASE, and of the folder that BASE is in. False: it is not there. Never in a unit's
+  // own cgroup: systemd could not put the next supervisor into it while a generation lives (EBUSY,
+  // status 219/CGROUP), and Restart=always would be void.
   base::Result<bool> enable_memory_figures();
 
   base::Result<GenerationCgroup> make(std::uint64_t generation);  // one that is there is taken

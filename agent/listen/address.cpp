@@ -162,6 +162,13 @@ std::string Address::text() const {
   return out + ':' + std::to_string(port);
 }
 
+Address reachable_address(Address address) {
+  if (!address.is_wildcard()) return address;
+  if (address.family == AF_INET) address.ip[0] = 127;
+  address.ip[address.family == AF_INET ? kV4Bytes - 1 : address.ip.size() - 1] = 1;
+  return address;
+}
+
 Result<Address> parse_address(std::string_view text, const std::string& place, base::Code code) {
   const Refusal refuse{place, code, text};
   const std::size_t colon = std::min(text.find(':'), text.size());

@@ -33,6 +33,9 @@ struct Address {
   std::string text() const;  // what parse_address reads
 };
 
+// Where to connect to reach a listener at this address: of a wildcard the loopback address.
+Address reachable_address(Address address);
+
 // `place` and `code` are for the refusal: "service.listener[0].address".
 base::Result<Address> parse_address(std::string_view text, const std::string& place,
                                     base::Code code);

@@ -105,10 +105,28 @@ std::string describe(const PortHolder& holder) {
   return out + " at " + holder.address.text() + (holder.listening ? "" : ", not listening");
 }
 
+// `take` is not called when the kernel knows nothing of the connection.
+template <class Take>
+Status ask_of_connection(const Address& server, const Address& client, const Take& take) {
+  if (server.family != client.family || !server.is_inet())
+    return Error(base::Code::internal, "not the two ends of a tcp connection")
+        .got(server.text() + " and " + client.text());
+  auto request = inet_request(server.family, Transport::tcp, server.port, kAllStates);
+  request.id.idiag_dport = htons(client.port);
+  std::memcpy(request.id.idiag_src, server.ip.data(), server.ip.size());
+  std::memcpy(request.id.idiag_dst, client.ip.data(), client.ip.size());
+  request.id.idiag_if = server.scope;
+  UPD_TRY(ask_exactly(bytes_of(request), [&](const DiagAnswer& answer) {
+    const auto* message = answer.header<inet_diag_msg>();
+    // without such a connection the kernel answers with the listening socket
+    if (message != nullptr && message->idiag_state != TCP_LISTEN) take(*message);
+  }));
+  return base::ok();
+}
+
 // What a server's socket that nobody holds says about its past.
 Acceptance without_inode(int state) {
   switch (state) {
-    case TCP_LISTEN:
     case TCP_CLOSE:
       return Acceptance::gone;
     case TCP_FIN_WAIT1:
@@ -195,23 +213,18 @@ Result<std::vector<Address>> half_open(const Address& address) {
 }
 
 Result<Acceptance> acceptance(const Address& server, const Address& client) {
-  if (server.family != client.family || !server.is_inet())
-    return Error(base::Code::internal, "not the two ends of a tcp connection")
-        .got(server.text() + " and " + client.text());
-  auto request = inet_request(server.family, Transport::tcp, server.port, kAllStates);
-  request.id.idiag_dport = htons(client.port);
-  std::memcpy(request.id.idiag_src, server.ip.data(), server.ip.size());
-  std::memcpy(request.id.idiag_dst, client.ip.data(), client.ip.size());
-  request.id.idiag_if = server.scope;
   Acceptance answered = Acceptance::gone;
-  UPD_TRY(ask_exactly(bytes_of(request), [&](const DiagAnswer& answer) {
-    const auto* message = answer.header<inet_diag_msg>();
-    if (message == nullptr) return;
-    // without such a connection the kernel answers with the listening socket
-    const bool held = message->idiag_inode != 0 && message->idiag_state != TCP_LISTEN;
-    answered = held ? Acceptance::accepted : without_inode(message->idiag_state);
+  UPD_TRY(ask_of_connection(server, client, [&](const inet_diag_msg& message) {
+    answered = message.idiag_inode != 0 ? Acceptance::accepted : without_inode(message.idiag_state);
   }));
   return answered;
+}
+
+Result<std::uint32_t> accepted_socket(const Address& server, const Address& client) {
+  std::uint32_t inode = 0;
+  UPD_TRY(ask_of_connection(server, client,
+                            [&](const inet_diag_msg& message) { inode = message.idiag_inode; }));
+  return inode;
 }
 
 }  // namespace updagent::listen

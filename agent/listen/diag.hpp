@@ -56,6 +56,9 @@ enum class Acceptance {
 // Has the server accepted the tcp connection from `client` (what getsockname says there)?
 base::Result<Acceptance> acceptance(const Address& server, const Address& client);
 
+// The server's end of that connection, tcp: 0 when no process holds it (not yet, or not any more).
+base::Result<std::uint32_t> accepted_socket(const Address& server, const Address& client);
+
 struct Connection {
   std::uint32_t inode = 0;
   Address client;                    // of a unix connection: nothing

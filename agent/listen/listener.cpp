@@ -23,15 +23,20 @@ Status set_flag(int fd, int level, int name, bool value, const char* text) {
   return base::system_error(errno, std::string("cannot set ") + text + " on a socket");
 }
 
-Error taken(int errno_value, const ListenerSpec& spec) {
+Error taken(const ListenerSpec& spec, const std::vector<PortHolder>& holders) {
   Error error = base::system_error(
-      errno_value, "cannot listen at " + spec.address.text() + " ('" + spec.name + "')");
-  if (errno_value != EADDRINUSE) return error;
-  const auto holders = holders_of(spec.address);
-  if (!holders || holders->empty()) return error;
+      EADDRINUSE, "cannot listen at " + spec.address.text() + " ('" + spec.name + "')");
+  if (holders.empty()) return error;
   return std::move(error)
-      .got("it is held by " + describe(*holders))
+      .got("it is held by " + describe(holders))
       .hint("stop that process, take it over with 'updagent adopt', or choose another address");
+}
+
+Error cannot_listen(int errno_value, const ListenerSpec& spec) {
+  if (errno_value == EADDRINUSE)
+    return taken(spec, holders_of(spec.address).value_or(std::vector<PortHolder>()));
+  return base::system_error(errno_value,
+                            "cannot listen at " + spec.address.text() + " ('" + spec.name + "')");
 }
 
 }  // namespace
@@ -61,9 +66,19 @@ Result<UniqueFd> open_socket(const ListenerSpec& spec, const BeforeBind& before_
   UPD_TRY_CONTEXT(apply_options(fd.get(), spec.options), spec.name);
   if (before_bind) UPD_TRY_CONTEXT(before_bind(fd.get()), spec.name);
   const SocketAddress raw = to_sockaddr(address);
-  if (::bind(fd.get(), raw.get(), raw.length) != 0) return taken(errno, spec);
-  if (stream && ::listen(fd.get(), spec.backlog) != 0) return taken(errno, spec);
+  if (::bind(fd.get(), raw.get(), raw.length) != 0) return cannot_listen(errno, spec);
+  if (stream && ::listen(fd.get(), spec.backlog) != 0) return cannot_listen(errno, spec);
   return fd;
+}
+
+Status check_free(const ListenerSpec& spec, const InodeSet& own) {
+  if (!spec.address.is_inet()) return base::ok();
+  auto strangers = strangers_at(spec.address, own);
+  if (!strangers) return base::ok();  // a kernel that doesn't tell refuses nobody
+  // what is bound and does not listen takes no connection away; bind(2) judges that
+  std::erase_if(*strangers, [](const PortHolder& holder) { return !holder.listening; });
+  if (strangers->empty()) return base::ok();
+  return taken(spec, *strangers);
 }
 
 Status lock_filter(int fd) {

@@ -26,6 +26,7 @@
 #include "agent/base/error.hpp"
 #include "agent/base/unique_fd.hpp"
 #include "agent/listen/address.hpp"
+#include "agent/listen/proc_sockets.hpp"
 #include "agent/listen/socket_options.hpp"
 
 namespace updagent::listen {
@@ -57,6 +58,11 @@ using BeforeBind = std::function<base::Status(int fd)>;
 // When the address is taken the refusal names who has it.
 base::Result<base::UniqueFd> open_socket(const ListenerSpec& spec,
                                          const BeforeBind& before_bind = {});
+
+// Refuses, as open_socket() does, an address where others than `own` listen, tcp or udp. bind(2)
+// lets a socket stand beside one of the same uid that has SO_REUSEPORT, too, unless the first of
+// them has a program: what is not steered asks before it opens.
+base::Status check_free(const ListenerSpec& spec, const InodeSet& own);
 
 // From now on nobody who holds the socket can attach a program to its group. For ever; connections
 // of this socket have the lock too.

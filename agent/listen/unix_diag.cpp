@@ -21,7 +21,8 @@ unix_diag_req unix_request() {
   unix_diag_req request{};
   request.sdiag_family = AF_UNIX;
   request.udiag_states = 1U << TCP_LISTEN | 1U << TCP_ESTABLISHED;
-  request.udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_RQLEN | UDIAG_SHOW_UID;
+  request.udiag_show =
+      UDIAG_SHOW_NAME | UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN | UDIAG_SHOW_UID;
   request.udiag_cookie[0] = kNoCookie;
   request.udiag_cookie[1] = kNoCookie;
   return request;
@@ -58,6 +59,7 @@ std::optional<UnixSocket> parse_unix_socket(const DiagAnswer& answer) {
   if (const auto file = value_of<unix_diag_vfs>(answer, UNIX_DIAG_VFS))
     socket.file = file->udiag_vfs_ino;
   socket.uid = value_of<std::uint32_t>(answer, UNIX_DIAG_UID);
+  socket.peer = value_of<std::uint32_t>(answer, UNIX_DIAG_PEER).value_or(0);
   if (const auto queue = value_of<unix_diag_rqlen>(answer, UNIX_DIAG_RQLEN)) {
     socket.receive_queue = queue->udiag_rqueue;
     socket.send_queue = queue->udiag_wqueue;
@@ -133,6 +135,12 @@ Result<std::vector<Connection>> unix_connections_of(const Address& address,
     connections.push_back(std::move(connection));
   }
   return connections;
+}
+
+Result<std::uint32_t> accepted_unix_socket(int client_fd) {
+  UPD_ASSIGN(const std::uint32_t inode, inode_of(client_fd));
+  UPD_ASSIGN(const auto socket, unix_socket(inode));
+  return socket ? socket->peer : 0;
 }
 
 Result<AcceptQueue> unix_accept_queue(int fd) {

@@ -9,6 +9,7 @@
 
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
+#include "agent/listen/socket_folder.hpp"
 #include "agent/listen/unix_diag.hpp"
 
 namespace updagent::listen {
@@ -27,6 +28,7 @@ struct Place {
   std::string folder;
   std::string name;
   UniqueFd directory;
+  bool fixed = true;  // the path leads to that folder, whatever others do
 
   std::string own_name(std::uint64_t generation) const {
     return name + std::string(kMark) + std::to_string(generation);
@@ -41,8 +43,15 @@ Result<Place> place_of(const ListenerSpec& spec) {
   Place place;
   place.folder = slash == 0 ? "/" : spec.address.path.substr(0, slash);
   place.name = spec.address.path.substr(slash + 1);
-  UPD_ASSIGN(place.directory, base::open_path(place.folder, O_PATH | O_DIRECTORY));
+  UPD_ASSIGN(SocketFolder found, open_socket_folder(place.folder));
+  place.directory = std::move(found.fd);
+  place.fixed = found.fixed;
   return place;
+}
+
+// What the descriptor names, in calls that take only a path.
+std::string path_of(const UniqueFd& fd) {
+  return "/proc/self/fd/" + std::to_string(fd.get());
 }
 
 Error failed(const char* verb, const Place& place, const std::string& name) {
@@ -78,16 +87,20 @@ Status unlink_name(const Place& place, const std::string& name) {
 
 // A second name for exactly this inode.
 int link_to(const Found& found, const Place& place, const std::string& name) {
-  const std::string source = "/proc/self/fd/" + std::to_string(found.file.get());
-  return ::linkat(AT_FDCWD, source.c_str(), place.directory.get(), name.c_str(), AT_SYMLINK_FOLLOW);
+  return ::linkat(AT_FDCWD, path_of(found.file).c_str(), place.directory.get(), name.c_str(),
+                  AT_SYMLINK_FOLLOW);
 }
 
 // Does anybody listen at this file? Asked by connecting, because its owner may be in another
 // network namespace, where sock_diag does not look.
-Result<bool> is_served(const ListenerSpec& spec) {
+Result<bool> is_served(const Found& found) {
   const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return base::system_error(errno, "cannot open a unix socket");
-  const SocketAddress raw = to_sockaddr(spec.address);
+  Address address;
+  address.family = AF_UNIX;
+  address.transport = Transport::unix_path;
+  address.path = path_of(found.file);
+  const SocketAddress raw = to_sockaddr(address);
   if (::connect(fd.get(), raw.get(), raw.length) == 0) return true;
   return errno != ECONNREFUSED && errno != ENOENT;
 }
@@ -99,7 +112,8 @@ std::optional<std::uint64_t> generation_in(std::string_view entry, const Place& 
 }
 
 Result<std::vector<std::uint64_t>> generations_at(const Place& place) {
-  UPD_ASSIGN(const auto entries, base::list_directory(place.folder, kMaxDirectoryEntries));
+  UPD_ASSIGN(const auto entries,
+             base::list_directory(path_of(place.directory), kMaxDirectoryEntries));
   std::vector<std::uint64_t> generations;
   for (const std::string& entry : entries)
     if (const auto generation = generation_in(entry, place)) generations.push_back(*generation);
@@ -122,7 +136,7 @@ Status check_replaceable(const ListenerSpec& spec, const Place& place, const Fou
         .hint("move it away, or choose another path for the listener '" + spec.name + "'");
   UPD_ASSIGN(const auto owner, owner_of(place, current.inode));
   if (owner) return base::ok();
-  UPD_ASSIGN(const bool served, is_served(spec));
+  UPD_ASSIGN(const bool served, is_served(current));
   if (!served) return base::ok();
   Error error(base::Code::io_error, "another server listens at '" + spec.address.path + "'");
   const auto holders = holders_of(spec.address);
@@ -148,8 +162,7 @@ Status give_mode_and_owner(const ListenerSpec& spec, const Found& found) {
   const gid_t group = spec.group.value_or(static_cast<gid_t>(-1));
   if (::fchownat(found.file.get(), "", owner, group, AT_EMPTY_PATH) != 0)
     return base::system_error(errno, "cannot give '" + spec.address.path + "' its owner");
-  const std::string path = "/proc/self/fd/" + std::to_string(found.file.get());
-  if (::chmod(path.c_str(), spec.mode) != 0)
+  if (::chmod(path_of(found.file).c_str(), spec.mode) != 0)
     return base::system_error(errno, "cannot give '" + spec.address.path + "' its mode");
   return base::ok();
 }
@@ -176,7 +189,9 @@ std::string generation_path(const ListenerSpec& spec, std::uint64_t generation) 
 Result<UniqueFd> open_path_socket(const ListenerSpec& spec, std::uint64_t generation) {
   UPD_ASSIGN(const Place place, place_of(spec));
   Address own = spec.address;
-  own.path = generation_path(spec, generation);
+  // Where others can change the way, the kernel must not look for the folder once more.
+  own.path = place.fixed ? generation_path(spec, generation)
+                         : path_of(place.directory) + "/" + place.own_name(generation);
   if (own.path.size() > kMaxUnixPath)
     return Error(base::Code::config_invalid, "the path of a generation's socket is too long")
         .expected("at most " + std::to_string(kMaxUnixPath) + " bytes")

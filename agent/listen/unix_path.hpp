@@ -5,7 +5,8 @@
 // same step.
 //
 // What waits in an old generation's queue can't migrate: that one has to accept until it is empty.
-// A server sees its own path in getsockname(2), not the public one.
+// A server sees its own path in getsockname(2), not the public one; where the way to the folder is
+// in the hands of others it is one through /proc, see socket_folder.hpp.
 #pragma once
 
 #include <cstdint>

@@ -23,6 +23,7 @@ constexpr std::size_t kMaxFolderBytes = 4095;  // PATH_MAX without its NUL
 
 constexpr Key kTopKeys[] = {
     {"affinity"},
+    {"allow_io_uring"},
     {"app", true},
     {"cache", true},
     {"data", true},
@@ -125,8 +126,9 @@ Json tree_of(const ResolvedService& value) {
               {"strategy", value.strategy},
               {"user", value.user},
               {"version", value.version}};
-  // Like the keys of [service]: a supervisor of before knows neither, and needs neither.
+  // Like the keys of [service]: a supervisor of before knows none, and needs none.
   if (value.affinity != Affinity::connection) out["affinity"] = affinity_name(value.affinity);
+  if (value.allow_io_uring) out["allow_io_uring"] = true;
   if (value.standby != Standby::warm) out["standby"] = standby_name(value.standby);
   return out;
 }
@@ -154,6 +156,7 @@ Status read_own(const Fields& top, const Dialect& dialect, ResolvedService& into
   UPD_TRY(top.span("max_ready_timeout_ms", dialect, into.max_ready_timeout));
   UPD_TRY(top.span("max_stop_timeout_ms", dialect, into.max_stop_timeout));
   UPD_TRY(top.integer("max_generations", into.max_generations));
+  UPD_TRY(top.boolean("allow_io_uring", into.allow_io_uring));
   UPD_TRY(top.word("affinity", parse_affinity, affinity_names(), into.affinity));
   UPD_TRY(top.word("standby", parse_standby, standby_names(), into.standby));
   std::int64_t reserve = 0;

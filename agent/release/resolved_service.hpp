@@ -42,6 +42,7 @@ struct ResolvedService {
   Affinity affinity = Affinity::connection;  // while this release is the candidate
   Standby standby = Standby::warm;           // of the generation that it replaces
   std::uint64_t memory_reserve = 0;          // bytes, beside what the active generation uses
+  bool allow_io_uring = false;               // launch/guard.hpp
 
   bool operator==(const ResolvedService&) const = default;
 };

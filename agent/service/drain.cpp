@@ -12,7 +12,7 @@ std::vector<listen::Connection> connections(const ListenerSet& listeners,
   listen::InodeSet sockets;
   for (const pid_t pid : generation.processes())
     static_cast<void>(sockets.add_process(pid));  // one that has just ended has none
-  for (const listen::Address& address : listeners.addresses(generation)) {
+  for (const listen::Address& address : listeners.bound_addresses(generation)) {
     if (address.transport == listen::Transport::udp) continue;
     auto some = listen::connections_of(address, sockets);
     if (!some) continue;  // what can't be asked is not waited for

@@ -311,6 +311,7 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
   const base::UniqueFd output(spec.stdout_fd);
   launch::GuardOptions options;
   options.intercept_bind = run.service.protocol == release::Protocol::inject;
+  options.allow_io_uring = run.allow_io_uring;
   UPD_ASSIGN(const launch::Guard guard, launch::Guard::build(options));
   spec.guard = &guard;
   // what an earlier process has bound says nothing of this one

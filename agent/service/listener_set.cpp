@@ -48,6 +48,16 @@ Json ids_json(const listen::SteeredIds& ids) {
   return {{"program", ids.program}, {"slots", ids.slots}, {"counters", ids.counters}};
 }
 
+std::string shared_name(const std::string& key) {
+  return "shared:" + key;
+}
+
+Result<UniqueFd> duplicate(int fd) {
+  UniqueFd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  if (!copy) return base::system_error(errno, "cannot duplicate a listening socket");
+  return copy;
+}
+
 listen::SteeredIds ids_from(const Json& json) {
   return {json.value("program", 0U), json.value("slots", 0U), json.value("counters", 0U)};
 }
@@ -90,11 +100,10 @@ Result<UniqueFd> ListenerSet::open_one(Entry& entry, std::uint64_t generation, l
     return entry.steered->open(entry.spec, slot);
   }
   if (!entry.shared) {
+    UPD_TRY(listen::check_free(entry.spec, shared_inodes()));
     UPD_ASSIGN(entry.shared, listen::open_socket(entry.spec));
   }
-  UniqueFd copy(::fcntl(entry.shared.get(), F_DUPFD_CLOEXEC, 3));
-  if (!copy) return base::system_error(errno, "cannot duplicate a listening socket");
-  return copy;
+  return duplicate(entry.shared.get());
 }
 
 Result<std::vector<OwnSocket>> ListenerSet::open(const release::ResolvedService& run,
@@ -167,8 +176,15 @@ void ListenerSet::retire(const Generation& generation) {
   forget_unused();
 }
 
+// The holder may have a shared socket for a moment longer: nobody is to wait in its queue.
 void ListenerSet::forget_unused() {
-  std::erase_if(entries_, [](const auto& item) { return item.second.users.empty(); });
+  std::erase_if(entries_, [](const auto& item) {
+    const Entry& entry = item.second;
+    if (!entry.users.empty()) return false;
+    if (entry.shared && entry.spec.address.transport == Transport::tcp)
+      static_cast<void>(listen::shut_down(entry.shared.get()));
+    return true;
+  });
 }
 
 Status ListenerSet::reachable(const Generation& generation) const {
@@ -209,6 +225,11 @@ bool ListenerSet::shares(const Generation& generation) const {
   return false;
 }
 
+bool ListenerSet::is_shared_with_others(const Generation& generation, std::size_t listener) const {
+  const Entry* entry = entry_of(generation, listener);
+  return entry != nullptr && entry->shared && entry->users.size() > 1;
+}
+
 Status ListenerSet::take_over(const listen::ListenerSpec& spec, int fd, listen::Slot slot,
                               std::uint64_t generation) {
   Entry& entry = entries_[key_of(spec)];
@@ -217,9 +238,8 @@ Status ListenerSet::take_over(const listen::ListenerSpec& spec, int fd, listen::
   if (spec.address.transport == Transport::unix_path)
     return listen::adopt_public_name(spec, generation);
   if (policy_ == nullptr || !spec.address.is_inet()) {
-    entry.shared.reset(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
-    return entry.shared ? base::ok()
-                        : Status(base::system_error(errno, "cannot duplicate a listening socket"));
+    UPD_ASSIGN(entry.shared, duplicate(fd));
+    return base::ok();
   }
   UPD_ASSIGN(entry.steered, listen::SteeredListener::create(*policy_));
   return entry.steered->reattach(spec, {{slot, fd}});
@@ -234,32 +254,6 @@ std::vector<std::pair<std::string, Status>> ListenerSet::check() {
     lost.emplace_back(key, entry.steered->reattach(entry.spec));
   }
   return lost;
-}
-
-std::vector<listen::PortHolder> ListenerSet::strangers(const listen::InodeSet& own) const {
-  std::vector<listen::PortHolder> found;
-  for (const auto& [key, entry] : entries_) {
-    if (!entry.steered) continue;
-    auto holders = listen::strangers_at(entry.spec.address, own);
-    if (!holders) continue;
-    for (listen::PortHolder& one : *holders)
-      if (listen::in_group_of(one, entry.spec.address)) found.push_back(std::move(one));
-  }
-  return found;
-}
-
-Status ListenerSet::check_own_sockets(const Generation& generation,
-                                      const listen::InodeSet& given) const {
-  std::vector<listen::PortHolder> beside = strangers(given);
-  if (beside.empty()) return base::ok();
-  listen::InodeSet held;
-  for (const pid_t pid : generation.processes())
-    static_cast<void>(held.add_process(pid));  // one that has just ended has none
-  std::erase_if(beside, [&](const listen::PortHolder& holder) { return !held.has(holder.inode); });
-  if (beside.empty()) return base::ok();
-  return Error(Code::probe_failed, "the service listens with sockets of its own, too")
-      .expected("only the sockets that it was given; nginx: 'listen' without 'reuseport'")
-      .got(listen::describe(beside));
 }
 
 base::Json ListenerSet::described(const Generation& generation) const {
@@ -284,10 +278,20 @@ std::vector<listen::Address> ListenerSet::addresses(const Generation& generation
     const Entry* entry = entry_of(generation, i);
     if (entry == nullptr) continue;
     listen::Address address = entry->spec.address;
-    // connections of a unix path are known by the path that the socket was bound to
     if (address.transport == Transport::unix_path)
       address.path = listen::generation_path(entry->spec, generation.number());
     all.push_back(std::move(address));
+  }
+  return all;
+}
+
+std::vector<listen::Address> ListenerSet::bound_addresses(const Generation& generation) const {
+  std::vector<listen::Address> all;
+  const std::vector<OwnSocket>& sockets = generation.plan().sockets;
+  for (std::size_t i = 0; i < sockets.size(); ++i) {
+    if (entry_of(generation, i) == nullptr) continue;
+    if (auto address = listen::address_of_socket(sockets[i].fd.get()))
+      all.push_back(std::move(*address));
   }
   return all;
 }
@@ -328,8 +332,28 @@ Json ListenerSet::to_json() const {
 std::map<std::string, int> ListenerSet::shared_sockets() const {
   std::map<std::string, int> all;
   for (const auto& [key, entry] : entries_)
-    if (entry.shared) all["shared:" + key] = entry.shared.get();
+    if (entry.shared) all[shared_name(key)] = entry.shared.get();
   return all;
+}
+
+std::vector<std::string> ListenerSet::no_longer_shared(const Generation& generation) const {
+  std::vector<std::string> names;
+  const auto& listeners = generation.plan().run.service.listeners;
+  for (std::size_t i = 0; i < generation.plan().sockets.size(); ++i)
+    if (const auto spec = spec_of(listeners[i], generation.plan().run))
+      if (const std::string key = key_of(*spec); !entries_.contains(key))
+        names.push_back(shared_name(key));
+  return names;
+}
+
+std::vector<listen::Member> ListenerSet::members_of(
+    const Entry& entry, const std::vector<const Generation*>& generations) const {
+  std::vector<listen::Member> members;
+  for (const Generation* generation : generations)
+    for (std::size_t i = 0; i < generation->plan().sockets.size(); ++i)
+      if (entry_of(*generation, i) == &entry && generation->plan().sockets[i].fd)
+        members.push_back({generation->slot(), generation->plan().sockets[i].fd.get()});
+  return members;
 }
 
 // A slot whose generation the state does not know would be taken for ever.
@@ -363,8 +387,11 @@ Status ListenerSet::adopt(const Json& state, const std::vector<const Generation*
     const bool inet = entry.spec.address.is_inet();
     if (entry.spec.address.transport == Transport::unix_path) continue;
     if (policy_ == nullptr || !inet) {
-      if (const auto found = held.find("shared:" + key); found != held.end())
+      if (const auto found = held.find(shared_name(key)); found != held.end()) {
         entry.shared = std::move(found->second);
+      } else if (const auto members = members_of(entry, generations); !members.empty()) {
+        UPD_ASSIGN(entry.shared, duplicate(members.front().fd));  // the holder died, too
+      }
       continue;
     }
     Json ids;
@@ -379,12 +406,7 @@ Status ListenerSet::adopt(const Json& state, const std::vector<const Generation*
       }
     }
     UPD_ASSIGN(entry.steered, listen::SteeredListener::create(*policy_));
-    std::vector<listen::Member> members;
-    for (const Generation* generation : generations)
-      for (std::size_t i = 0; i < generation->plan().sockets.size(); ++i)
-        if (entry_of(*generation, i) == &entry && generation->plan().sockets[i].fd)
-          members.push_back({generation->slot(), generation->plan().sockets[i].fd.get()});
-    UPD_TRY(entry.steered->reattach(entry.spec, members));
+    UPD_TRY(entry.steered->reattach(entry.spec, members_of(entry, generations)));
   }
   return base::ok();
 }

@@ -39,9 +39,9 @@ class ListenerSet {
   // Whether new connections can reach it at all its addresses: a service may have shut a listener
   // down, and then they go to another generation, whose good answers would be taken for its own.
   base::Status reachable(const Generation& generation) const;
-  // Before another start of the generation: a tcp socket that its last process has shut down
-  // listens again, at its slot. Without this it would be refused everybody for ever.
-  base::Status listen_again(const Generation& generation);
+  // Of the active generation, and before another start: a tcp socket that its process has shut down
+  // listens again, at its slot. Without this everybody would be refused for ever. Returns where.
+  base::Result<std::vector<std::string>> listen_again(const Generation& generation);
   // Connections that wait at the generation's sockets, and how many may.
   listen::AcceptQueue queues(const Generation& generation) const;
   unsigned waiting(const Generation& generation) const { return queues(generation).waiting; }
@@ -52,20 +52,25 @@ class ListenerSet {
   // One of its sockets is everybody's: it gets new connections for as long as it accepts.
   bool shares(const Generation& generation) const;
 
+  // The socket of its listener is another generation's as well.
+  bool is_shared_with_others(const Generation& generation, std::size_t listener) const;
+
   // The program must be there; where somebody detached it, it is attached again. Returns the
   // listeners that had lost it, and whether they have it now.
   std::vector<std::pair<std::string, base::Status>> check();
 
-  // Sockets at our steered addresses that are not among `own` and that the kernel takes for members
-  // of our groups: when the program does not choose they get connections. A walk through /proc when
-  // there are any.
+  // Sockets at our tcp and udp addresses that are not among `own` and that the kernel takes for
+  // members of our groups: they get connections, steered when the program does not choose, shared
+  // always. A walk through /proc when there are any.
   std::vector<listen::PortHolder> strangers(const listen::InodeSet& own) const;
   // An error when the generation's processes listen at its addresses with sockets of their own
   // beside those that all were given (`given`): no connection is ever steered to those.
   base::Status check_own_sockets(const Generation& generation, const listen::InodeSet& given) const;
 
-  // The addresses, for connections_of().
+  // The addresses where this generation can be reached.
   std::vector<listen::Address> addresses(const Generation& generation) const;
+  // What its sockets are bound to, for connections_of(): of a unix path not always the same.
+  std::vector<listen::Address> bound_addresses(const Generation& generation) const;
   // The same by name, for whoever wants to ask this generation: name, address, proxy_protocol.
   base::Json described(const Generation& generation) const;
   // What new connections chose, by slot, over all listeners.
@@ -78,6 +83,9 @@ class ListenerSet {
                      std::map<std::string, base::UniqueFd>& held);
   // Names under which the holder has the sockets that no single generation owns.
   std::map<std::string, int> shared_sockets() const;
+  // Of those, the names at this generation's addresses that nobody uses any more: the holder is to
+  // let go of them, or the addresses would stay taken.
+  std::vector<std::string> no_longer_shared(const Generation& generation) const;
 
  private:
   struct Entry {
@@ -90,10 +98,14 @@ class ListenerSet {
                                                     const release::ResolvedService& run);
   static std::string key_of(const listen::ListenerSpec& spec);
   base::Result<base::UniqueFd> open_one(Entry& entry, std::uint64_t generation, listen::Slot slot);
+  listen::InodeSet shared_inodes() const;
+  static bool is_in_place(const Entry& entry, listen::Slot slot);
   static base::Status put_back(Entry& entry, listen::Slot slot, int fd);
   void forget_unused();
   static void empty_other_slots(listen::SteeredListener& listener,
                                 const std::vector<const Generation*>& generations);
+  std::vector<listen::Member> members_of(const Entry& entry,
+                                         const std::vector<const Generation*>& generations) const;
   Entry* entry_of(const Generation& generation, std::size_t index);
   const Entry* entry_of(const Generation& generation, std::size_t index) const;
 

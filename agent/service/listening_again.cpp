@@ -1,5 +1,5 @@
 // A service may shut down the socket that it was given, on its way out for instance. We hold the
-// socket, so it is still bound, and its next process can have it back.
+// socket, so it is still bound: who comes waits in its queue, for this process or the next one.
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -9,6 +9,7 @@
 namespace updagent::service {
 namespace {
 
+using base::Result;
 using base::Status;
 using listen::Transport;
 
@@ -20,17 +21,27 @@ bool is_listening(int fd) {
 
 }  // namespace
 
-Status ListenerSet::listen_again(const Generation& generation) {
+Result<std::vector<std::string>> ListenerSet::listen_again(const Generation& generation) {
+  std::vector<std::string> mended;
   for (std::size_t i = 0; i < generation.plan().sockets.size(); ++i) {
     Entry* entry = entry_of(generation, i);
     if (entry == nullptr || entry->spec.address.transport != Transport::tcp) continue;
     const int fd = generation.plan().sockets[i].fd.get();
-    if (is_listening(fd)) continue;
-    if (::listen(fd, entry->spec.backlog) != 0)
+    const bool listens = is_listening(fd);
+    if (listens && is_in_place(*entry, generation.slot())) continue;
+    if (!listens && ::listen(fd, entry->spec.backlog) != 0)
       return base::system_error(errno, "cannot listen again at " + entry->spec.address.text());
     if (entry->steered) UPD_TRY(put_back(*entry, generation.slot(), fd));
+    mended.push_back(entry->spec.address.text());
   }
-  return base::ok();
+  return mended;
+}
+
+// One that has listened again by itself is among the sockets of its address, and not in its slot.
+bool ListenerSet::is_in_place(const Entry& entry, listen::Slot slot) {
+  if (!entry.steered) return true;
+  const auto cookie = entry.steered->cookie(slot);
+  return !cookie || *cookie;  // what the kernel doesn't tell is no reason to act
 }
 
 Status ListenerSet::put_back(Entry& entry, listen::Slot slot, int fd) {

@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "agent/listen/diag.hpp"
+#include "agent/listen/unix_diag.hpp"
 
 namespace updagent::service {
 namespace {
@@ -16,30 +17,18 @@ using base::UniqueFd;
 using listen::Address;
 using listen::Transport;
 
-// Where to connect to reach a listener at a wildcard.
-Address reachable(Address address) {
-  if (!address.is_wildcard()) return address;
-  address.ip.fill(0);
-  if (address.family == AF_INET) {
-    address.ip[0] = 127;
-    address.ip[3] = 1;
-  } else {
-    address.ip[15] = 1;
-  }
-  return address;
-}
-
 }  // namespace
 
 ListeningCheck::ListeningCheck(Loop& loop, listen::Policy* policy, const ListenerSet& listeners,
                                const Generation& generation, std::function<void()> accepted)
-    : loop_(loop), policy_(policy), slot_(generation.slot()), accepted_(std::move(accepted)) {
+    : loop_(loop), policy_(policy), generation_(generation), accepted_(std::move(accepted)) {
   const std::vector<Address> addresses = listeners.addresses(generation);
   for (std::size_t i = 0; i < addresses.size(); ++i) {
     if (addresses[i].transport == Transport::udp) continue;
     Try one;
-    one.server = addresses[i].is_inet() ? reachable(addresses[i]) : addresses[i];
+    one.server = listen::reachable_address(addresses[i]);
     one.listening_fd = generation.plan().sockets[i].fd.get();
+    one.shared = listeners.is_shared_with_others(generation, i);
     tries_.push_back(std::move(one));
   }
   timer_ = loop_.after(base::Milliseconds(0), [this] { look(); });
@@ -69,7 +58,8 @@ Status ListeningCheck::connect(Try& one) {
     if (policy_ != nullptr) {
       const std::uint64_t expires_ns =
           listen::steering_now_ns() + static_cast<std::uint64_t>(kAttempt.count()) * 2'000'000;
-      UPD_ASSIGN(const unsigned entry, policy_->enter_probe(one.from, slot_, expires_ns));
+      UPD_ASSIGN(const unsigned entry,
+                 policy_->enter_probe(one.from, generation_.slot(), expires_ns));
       one.probe_entry = static_cast<int>(entry);
     }
   }
@@ -84,10 +74,25 @@ Status ListeningCheck::connect(Try& one) {
 bool ListeningCheck::is_accepted(Try& one) {
   if (one.server.is_inet()) {
     const auto answer = listen::acceptance(one.server, one.from);
-    return answer && *answer == listen::Acceptance::accepted;
+    if (!answer || *answer != listen::Acceptance::accepted) return false;
+  } else {
+    const auto queue = listen::unix_accept_queue(one.listening_fd);
+    if (!queue || queue->waiting > 0) return false;
   }
-  const auto queue = listen::unix_accept_queue(one.listening_fd);
-  return queue && queue->waiting == 0;
+  if (!one.shared || is_own(one)) return true;
+  let_go(one);  // the next one may be this generation's
+  return false;
+}
+
+// Of one that was closed at once nobody knows who had it: it counts.
+bool ListeningCheck::is_own(const Try& one) const {
+  const auto accepted = one.server.is_inet() ? listen::accepted_socket(one.server, one.from)
+                                             : listen::accepted_unix_socket(one.client.get());
+  if (!accepted || *accepted == 0) return true;
+  listen::InodeSet sockets;
+  for (const pid_t pid : generation_.processes())
+    static_cast<void>(sockets.add_process(pid));  // one that has just ended has none
+  return sockets.has(*accepted);
 }
 
 std::string ListeningCheck::missing() const {

@@ -200,6 +200,8 @@ void Supervisor::hold_everything() {
 void Supervisor::drop_held(const Generation& generation) {
   for (const OwnSocket& socket : generation.plan().sockets)
     static_cast<void>(holder_.drop(socket_name(generation.number(), socket.listener)));
+  for (const std::string& name : listeners_->no_longer_shared(generation))
+    static_cast<void>(holder_.drop(name));
   const std::string prefix = prefix_of(generation.number());
   static_cast<void>(holder_.drop(notify_name(generation.number())));
   held_notify_.erase(generation.number());

@@ -14,6 +14,7 @@
 #include "agent/base/text.hpp"
 #include "agent/launch/memory_check.hpp"
 #include "agent/launch/output.hpp"
+#include "agent/service/tell_systemd.hpp"
 
 namespace updagent::service {
 namespace {
@@ -100,6 +101,9 @@ Status Supervisor::open_cgroups() {
   auto tree = launch::CgroupTree::open(setup_.cgroup_folder);
   if (tree) {
     cgroups_ = std::move(*tree);
+    // Before the first generation: of one that lives already its figures would know a part only.
+    if (!is_unit() && !base::exists(setup_.places.state()))
+      static_cast<void>(cgroups_->enable_memory_figures());
   } else {
     cgroup_reason_ = tree.error().line();
   }
@@ -257,10 +261,11 @@ WorkerHost Supervisor::worker_host() {
   return host;
 }
 
-// Nobody wakes us when a program is detached or a socket joins: we look when somebody asks us
-// something anyway, which during a deployment is every two seconds.
+// Nobody wakes us when a program is detached, a listener is shut down or a socket joins: we look
+// when somebody asks us something anyway, which during a deployment is every two seconds.
 void Supervisor::check_steering() {
-  if (!listeners_ || !policy_) return;
+  if (!listeners_) return;
+  check_listening();  // a group whose only socket was shut down has lost its program, too
   for (const auto& [address, again] : listeners_->check()) {
     last_problem_ = "somebody detached the steering at " + address + ": " +
                     (again ? "it is attached again" : again.error().line());
@@ -268,6 +273,22 @@ void Supervisor::check_steering() {
           {{"address", address}, {"attached", again.has_value()}});
     ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
   }
+}
+
+void Supervisor::check_listening() {
+  const Generation* serves = active();
+  if (serves == nullptr || serves->life() != Life::ready) return;
+  const auto mended = listeners_->listen_again(*serves);
+  std::string what;
+  if (!mended) {
+    what = mended.error().line();
+  } else if (!mended->empty()) {
+    what =
+        "it shut its listener down while it lives: " + base::join(*mended, ", ") + " listens again";
+  }
+  if (what.empty()) return;
+  last_problem_ = what;
+  complain(*serves, what);
 }
 
 listen::InodeSet Supervisor::own_sockets() const {
@@ -279,7 +300,7 @@ listen::InodeSet Supervisor::own_sockets() const {
 }
 
 void Supervisor::look_for_strangers() {
-  if (!listeners_ || !policy_) return;
+  if (!listeners_) return;
   const std::vector<listen::PortHolder> found = listeners_->strangers(own_sockets());
   const std::string text = found.empty() ? "" : listen::describe(found);
   if (text == strangers_) return;
@@ -344,7 +365,7 @@ Status Supervisor::start_generation(Generation& generation) {
   const launch::FdStore* stored =
       before != nullptr && before != &generation ? &before->store() : nullptr;
   if (generation.starts() > 0)
-    if (const Status listens = listeners_->listen_again(generation); !listens)
+    if (const auto listens = listeners_->listen_again(generation); !listens)
       event("supervisor.problem", "failure", &generation, {{"problem", listens.error().line()}});
   save_state();  // who dies now leaves a process that its successor knows of
   Status started =

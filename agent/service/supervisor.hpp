@@ -201,6 +201,7 @@ class Supervisor {
                             const std::vector<listen::Adopted>& listeners);
   void adopted_ended(Generation& generation);
   void check_steering();
+  void check_listening();
   listen::InodeSet own_sockets() const;
   void look_for_strangers();
   void count_cut(const Generation& generation);

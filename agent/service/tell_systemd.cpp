@@ -11,6 +11,10 @@
 
 namespace updagent::service {
 
+bool is_unit() {
+  return std::getenv("NOTIFY_SOCKET") != nullptr;
+}
+
 void tell_systemd(std::string_view state) {
   const char* name = std::getenv("NOTIFY_SOCKET");
   if (name == nullptr) return;

@@ -19,6 +19,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 SYS_PIDFD_GETFD = 438
 
 DEMO = os.environ["UPDAGENT_DEMO_SERVICE"]
+IPPROTO_MPTCP = 262  # not in Python's socket module
 
 
 class Case(harness.Case):
@@ -240,6 +241,61 @@ class Adopted(Case):
         finally:
             for pid in workers:
                 os.kill(int(pid), signal.SIGKILL)
+
+
+class Shared(Case):
+    """A running socket that no fresh one can join."""
+
+    def server(self, protocol, reuse):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+        listener.bind(("127.0.0.1", self.port))
+        listener.listen(300)
+        process = subprocess.Popen(["sh", "-c", f'exec 3<&{listener.fileno()}; export LISTEN_PID=$$; exec "$0" "$@"', DEMO,
+                                    "--version", "old", "--generation", "old"], pass_fds=[listener.fileno()],
+                                   env={**os.environ, "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"},
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        listener.close()
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        client = socket.create_connection(("127.0.0.1", self.port))
+        self.addCleanup(client.close)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertTrue(client.recv(1))
+        return process
+
+    def mechanism(self):
+        service = self.node_.json("status", "demo")["apps"][0]["service"]
+        return service["mechanism"], service["reason"]
+
+    def replace(self, old, why):
+        with self.load() as running:
+            running.wait_for_answers(50, generation="old")
+            adopted = self.assert_exit(self.adopt(old.pid, "--spec", self.spec_file()), 0)
+            self.assertEqual(adopted.json["mechanism"], "shared")
+            self.assertIn(why, adopted.json["reason"])
+            self.assertIn(f"shared and not steered: {adopted.json['reason']}", adopted.err)
+            self.assertEqual(self.mechanism(), ("shared", adopted.json["reason"]))
+            refused = self.assert_exit(self.node_.apply(self.release("0.9.0")), 3)
+            self.assertIn("allow_shared", refused.json["error"]["expected"])
+            self.assertIsNone(old.poll())
+            self.assertEqual([g["pid"] for g in self.generations()], [old.pid])
+            running.wait_for_answers(50, generation="old")
+            self.assert_exit(self.node_.apply(self.release("1.0.0", more="allow_shared = true")), 0)
+            running.wait_for_answers(50, generation="1.0.0")
+            old.wait(timeout=60)
+            running.stop().assert_nothing_failed()
+        self.assertEqual(self.mechanism()[0], "shared")
+
+    def test_one_without_so_reuseaddr_whose_connections_are_in_the_way_is_shared(self):
+        self.replace(self.server(socket.IPPROTO_TCP, 0), "the server does not set SO_REUSEADDR")
+
+    def test_one_of_mptcp_is_shared_until_the_app_is_stopped_once(self):
+        self.replace(self.server(IPPROTO_MPTCP, 1), "it is an MPTCP socket")
+        self.assert_exit(self.node_.run("stop", "demo"), 0)
+        self.assert_exit(self.node_.run("start", "demo"), 0)
+        self.assertEqual(self.mechanism(), ("steered", ""))
+        self.assert_exit(self.node_.apply(self.release("1.1.0")), 0)
 
 
 class Refused(Case):

@@ -1,6 +1,8 @@
 """`updagent apply` of services, from the command line, under load."""
 
 import contextlib
+import ctypes
+import errno
 import json
 import os
 import pathlib
@@ -289,6 +291,42 @@ watch = "0s"
         self.assertIn("1.0.0", self.serving())
 
 
+# Says in its status how io_uring_setup(2) ended.
+RING_SERVICE = """#!/usr/bin/python3 -IS
+import ctypes, errno, os, socket, threading
+libc = ctypes.CDLL(None, use_errno=True)
+done = libc.syscall(425, 4, ctypes.create_string_buffer(256))
+said = "a ring" if done >= 0 else errno.errorcode[ctypes.get_errno()]
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+    notify.sendto(f"READY=1\\nSTATUS={said}".encode(), os.environ["NOTIFY_SOCKET"])
+threading.Event().wait()
+"""
+
+
+class IoUring(Case):
+    def said_by(self, version):
+        spec = f"""strategy = "handoff"
+[service]
+command = ["bin/ring"]
+[[service.listener]]
+name = "http"
+address = "tcp:127.0.0.1:{self.port}"
+""" + UNWATCHED
+        release = self.workshop.pack(version, spec, {"bin/ring": (RING_SERVICE.encode(), 0o755)})
+        self.assert_exit(self.node_.apply(release), 0)
+        return next(g["status"] for g in self.generations() if g["version"] == version)
+
+    def test_a_service_has_it_where_the_node_allows_it(self):
+        libc = ctypes.CDLL(None, use_errno=True)
+        ring = libc.syscall(425, 4, ctypes.create_string_buffer(256))
+        outside = "a ring" if ring >= 0 else errno.errorcode[ctypes.get_errno()]
+        if ring >= 0:
+            os.close(ring)
+        self.assertEqual(self.said_by("1.0.0"), "EPERM")
+        self.node_.configure("[allow]\nio_uring = true\n", app="demo")
+        self.assertEqual(self.said_by("2.0.0"), outside)
+
+
 class Strangers(Case):
     def test_a_socket_that_joins_later_is_reported(self):
         self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
@@ -349,6 +387,23 @@ class Wishes(Case):
         self.assertEqual([event["event"] for event in node.events() if event["event"].startswith("app.")],
                          ["app.stopped", "app.started"] * 2)
         self.assert_log_is_whole()
+
+    def test_a_generation_has_memory_figures_where_the_controller_is(self):
+        """Of cgroups of our own; in a unit they can't be had (agent/launch/cgroup.hpp)."""
+        self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
+        mounts = [line.split()[1] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()
+                  if line.split()[2] == "cgroup2"]
+        if not mounts or os.geteuid() != 0:
+            return  # its processes are found otherwise
+        mount = pathlib.Path(mounts[0])
+        pid = self.generations()[0]["pid"]
+        path = next(line for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line.startswith("0::"))
+        folder = mount / path[len("0::/"):]
+        self.assertTrue(folder.name.startswith("generation-"), folder)
+        # what the root gives to its children is the machine's decision
+        offered = "memory" in (mount / "cgroup.subtree_control").read_text().split()
+        for name in ("memory.current", "memory.events"):
+            self.assertEqual((folder / name).exists(), offered, name)
 
     def test_stop_ends_what_a_dead_supervisor_left(self):
         node = self.node_

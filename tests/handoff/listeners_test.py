@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pwd
+import signal
 import socket
 import stat
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import unittest
 
 import load
+import scene
 import supervisor
 from supervisor_test import Case, free_port
 
@@ -26,7 +28,57 @@ while True:
 """
 
 
-class Kinds(Case):
+# A tcp server that goes on accepting after it has shut its listener down (SIGUSR1), and after it has listened
+# again by itself (SIGUSR2): answers with its version.
+FICKLE_SERVER = """
+import os, signal, socket, sys, time
+server = socket.socket(fileno=3)
+server.setblocking(True)
+signal.signal(signal.SIGUSR1, lambda *_: server.shutdown(socket.SHUT_RDWR))
+signal.signal(signal.SIGUSR2, lambda *_: (server.shutdown(socket.SHUT_RDWR), server.listen(64)))
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+while True:
+    try:
+        client, _ = server.accept()
+        client.sendall(sys.argv[1].encode())
+        client.close()
+    except OSError:
+        time.sleep(0.01)
+"""
+
+
+class Fickle:
+    """An active service that shuts its listener down, and lives."""
+
+    def fickle(self, version):
+        return self.service(version, command=[sys.executable, "-c", FICKLE_SERVER, version])
+
+    def answer(self):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as client:
+            return client.recv(100).decode()
+
+    def is_refused(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=30).close()
+            return False
+        except ConnectionRefusedError:
+            return True
+
+    def test_an_active_service_that_shut_its_listener_down_listens_again(self):
+        number = self.handoff(self.fickle("1.0.0"))
+        self.assertEqual(self.answer(), "1.0.0")
+        os.kill(self.generations()[number]["pid"], signal.SIGUSR1)
+        supervisor.wait_for(self.is_refused, "the end of its listener")
+        self.supervisor.status()  # whoever asks
+        self.assertEqual(self.answer(), "1.0.0")
+        self.assertIn("shut its listener down while it lives", self.supervisor.status()["problem"])
+        self.assertIn(f"tcp:127.0.0.1:{self.port}", self.supervisor.status()["problem"])
+        self.only(self.handoff(self.fickle("2.0.0")))
+        self.assertEqual(self.answer(), "2.0.0")
+
+
+class Kinds(Fickle, Case):
     def listener(self, name, address, **more):
         backlog = {} if address.startswith("udp:") else {"backlog": 1024}
         return {"name": name, "address": address, **backlog, **more}
@@ -139,6 +191,16 @@ class Kinds(Case):
         with self.assertRaises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", self.port))
 
+    def test_an_active_service_that_listened_again_by_itself_has_its_place_again(self):
+        number = self.handoff(self.fickle("1.0.0"))
+        os.kill(self.generations()[number]["pid"], signal.SIGUSR2)
+        supervisor.wait_for(lambda: "shut its listener down" in self.supervisor.status()["problem"], "the look at it")
+        control = self.begin()
+        self.candidate(control, self.fickle("2.0.0"))
+        self.assertEqual({self.answer() for _ in range(50)}, {"1.0.0"})
+        control.ask("end", epoch=control.epoch)
+        control.close()
+
     def test_the_backlog_is_the_releases(self):
         self.handoff(self.service("1.0.0", listeners=[self.listener("http", f"tcp:127.0.0.1:{self.port}")]))
         listing = subprocess.run(["ss", "-Hltn", f"sport = :{self.port}"], check=True, capture_output=True, text=True).stdout
@@ -146,7 +208,7 @@ class Kinds(Case):
 
 
 @unittest.skipUnless(os.geteuid() == 0, "capabilities are taken away with setpriv, by root")
-class Shared(Case):
+class Shared(Fickle, Case):
     """Without CAP_BPF and friends: one socket that both accept from."""
 
     def setUp(self):
@@ -175,6 +237,112 @@ class Shared(Case):
             self.only(self.handoff(self.service("5.0.0")))
             running.wait_for_answers(50, generation="5.0.0")
             running.stop().assert_nothing_failed()
+
+    def stranger(self):
+        """A server of the supervisor's own uid, which the kernel lets join."""
+        other = socket.socket()
+        self.addCleanup(other.close)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", self.port))
+        other.listen(5)
+        return other
+
+    def strangers(self):
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        return control.ask("status", look=1)["strangers"]
+
+    def test_who_listens_there_already_is_named_and_not_joined(self):
+        other = self.stranger()
+        control = self.begin()
+        for address in (f"tcp:127.0.0.1:{self.port}", f"tcp:0.0.0.0:{self.port}"):
+            with self.assertRaisesRegex(supervisor.Refused, "already in use") as refused:
+                control.ask("start", service=self.service("1.0.0", listeners=[{"name": "http", "address": address}]),
+                            epoch=control.epoch)
+            self.assertIn(f"pid {os.getpid()}", refused.exception.got)
+        control.close()
+        self.assertEqual(self.generations(), {})
+        other.close()
+        self.handoff(self.service("1.0.0"))
+        self.assertEqual(self.strangers(), "")
+
+    def test_two_addresses_of_the_app_that_overlap_are_no_strangers(self):
+        both = [{"name": "all", "address": f"tcp:0.0.0.0:{self.port}"}, {"name": "one", "address": f"tcp:127.0.0.1:{self.port}"}]
+        self.handoff(self.service("1.0.0", listeners=both))
+        self.assertEqual(self.strangers(), "")
+
+    def test_one_that_joins_later_is_told(self):
+        self.handoff(self.service("1.0.0"))
+        self.assertEqual(self.strangers(), "")
+        other = self.stranger()
+        self.assertIn(f"pid {os.getpid()}", self.strangers())
+        other.close()
+        self.assertEqual(self.strangers(), "")
+
+    def test_what_the_old_one_accepts_does_not_make_the_candidate_ready(self):
+        abstract = {"name": "abstract", "address": f"unix:@updagent-test-{os.getpid()}"}
+        for listeners in (self.service("")["service"]["listeners"], [abstract]):
+            with self.subTest(listeners[0]["name"]):
+                self.handoff(self.service("1.0.0", ready="listening", listeners=listeners))
+                control = self.begin()
+                _, news = self.candidate(control, self.service("2.0.0", "--hang", "accept", ready="listening",
+                                                               ready_timeout_ms=1_000, listeners=listeners))
+                self.assertEqual(news["life"], "failed")
+                control.ask("end", epoch=control.epoch)
+                control.close()
+                self.only(self.handoff(self.service("3.0.0", ready="listening", listeners=listeners)))
+
+    def test_an_address_that_nobody_uses_any_more_is_free(self):
+        name = f"updagent-test-{os.getpid()}"
+        listeners = [{"name": "http", "address": f"tcp:127.0.0.1:{self.port}"}, {"name": "abstract", "address": f"unix:@{name}"},
+                     {"name": "dns", "address": f"udp:127.0.0.1:{self.port}"}]
+        control = self.begin()
+        number, news = self.candidate(control, self.service("1.0.0", "--crash-at-start", "3", listeners=listeners))
+        self.assertEqual(news["life"], "failed")
+        control.ask("end", epoch=control.epoch)
+        control.close()
+        supervisor.wait_for(lambda: not self.generations(), "its end")
+        with self.assertRaises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", self.port))
+
+        def can_be_bound(family, kind, address):
+            with socket.socket(family, kind) as other:
+                try:
+                    other.bind(address)
+                    return True
+                except OSError:
+                    return False
+
+        supervisor.wait_for(lambda: can_be_bound(socket.AF_UNIX, socket.SOCK_STREAM, "\0" + name), "the abstract name")
+        supervisor.wait_for(lambda: can_be_bound(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", self.port)), "the udp port")
+
+    def test_one_socket_is_left_of_the_death_of_supervisor_and_holder(self):
+        self.handoff(self.service("1.0.0"))
+        for kind in ("supervisor", "holder"):
+            scene.end(scene.processes_of(self.root)[kind])
+        self.supervisor.process.wait()
+        self.supervisor.start()
+        self.only(self.handoff(self.service("2.0.0")))
+        listing = subprocess.run(["ss", "-Hltn", f"sport = :{self.port}"], check=True, capture_output=True, text=True).stdout
+        self.assertEqual(len(listing.splitlines()), 1, listing)
+
+    def test_a_server_with_sockets_of_its_own_beside_the_given_one_is_not_ready(self):
+        cloning = """
+import os, socket, sys
+given = socket.socket(fileno=3)
+clone = socket.socket()
+clone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+clone.bind(given.getsockname())
+clone.listen(5)
+notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+notify.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
+given.accept()
+"""
+        control = self.begin()
+        _, news = self.candidate(control, self.service("1.0.0", command=[sys.executable, "-c", cloning]))
+        self.assertEqual(news["life"], "failed")
+        self.assertIn("sockets of its own", news["problem"])
+        control.close()
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ WAIT_S = float(os.environ.get("UPDAGENT_WAIT_S", "60"))  # of each wait; far abo
 
 
 class Refused(Exception):
-    """The supervisor's error: .code is its stable name."""
+    """The supervisor's error: .code is its stable name, .got what it found."""
 
     def __init__(self, error):
         super().__init__(error["message"] + (f" (expected {error['expected']}, got {error['got']})" if error["expected"] else ""))
-        self.code = error["code"]
+        self.code, self.got = error["code"], error["got"]
 
 
 class Ended(AssertionError):

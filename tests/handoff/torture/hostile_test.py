@@ -24,7 +24,7 @@ class Hostile(scene.Case):
     flows = {"fresh": {"connections": 8, "rate": 200, "timeout_ms": 20_000}}
 
     @classmethod
-    def pack(cls, version, *options, watch=None, **keys):
+    def pack(cls, version, *options, watch=None, listener="", **keys):
         spec = f"""strategy = "handoff"
 [service]
 command = ["bin/hostile", "{version}"]
@@ -34,6 +34,7 @@ stop_timeout = "1s"
 [[service.listener]]
 name = "http"
 address = "tcp:127.0.0.1:{cls.port}"
+{listener}
 [[probe]]
 name = "front"
 type = "http"
@@ -140,6 +141,26 @@ watch = "{watch or cls.watch}"
         self.tearDown()
         self.setUp()
         self.assertTrue((self.runtime(self.candidate) / "ctl").is_socket())
+
+    def test_a_link_of_its_leads_the_supervisor_to_no_folder_that_is_not_allowed(self):
+        # the app's runtime folder needs no permission, and belongs to the service's user
+        folder, away = self.runtime(self.candidate).parent, self.node_.root / "away"
+        away.mkdir()
+        self.addCleanup(away.rmdir)  # nothing is in it
+        self.assertTrue(self.attack("symlink", str(away), str(folder / "d")).startswith("ok"))
+        self.addCleanup((folder / "d").unlink)
+        self.assert_harmless()
+        self.tearDown()
+        self.driver = self.apply(self.pack("3.0.0", listener=f"""[[service.listener]]
+name = "planted"
+address = "unix:{folder}/d/x"
+mode = "0777"
+"""))
+        done = self.driver.end()
+        self.assert_exit(done, 3)
+        self.assertIn("through the link 'd'", done.json["error"]["message"])
+        self.assertEqual(list(away.iterdir()), [])
+        self.setUp()
 
     def test_its_words_are_heard_for_what_they_are(self):
         active = self.active

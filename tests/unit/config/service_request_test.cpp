@@ -169,6 +169,7 @@ TEST(Resolution, Without_settings_is_what_the_release_says) {
   EXPECT_EQ(resolution.run.release, "/r");
   EXPECT_EQ(resolution.run.max_generations, 4);
   EXPECT_EQ(resolution.run.memory_reserve, 64U << 20);
+  EXPECT_FALSE(resolution.run.allow_io_uring);
   EXPECT_TRUE(resolution.changes.empty());
   EXPECT_TRUE(resolution.unused_listeners.empty());
   const auto text = release::resolved_service_to_json(resolution.run, Code::internal);
@@ -228,6 +229,7 @@ TEST(Resolution, Has_the_nodes_limits_over_the_releases) {
   settings.max_drain_timeout = Milliseconds(0);
   settings.max_generations = 7;
   settings.memory_reserve = 5;
+  settings.allow_io_uring = true;
   settings.environment_files = {"/etc/x.env"};
   const ServiceResolution resolution = resolve(wanted, settings);
   EXPECT_EQ(resolution.run.service.rlimits,
@@ -238,6 +240,7 @@ TEST(Resolution, Has_the_nodes_limits_over_the_releases) {
   EXPECT_EQ(resolution.run.service.stop_timeout, Milliseconds(10'000));
   EXPECT_EQ(resolution.run.max_generations, 7);
   EXPECT_EQ(resolution.run.memory_reserve, 5U);
+  EXPECT_TRUE(resolution.run.allow_io_uring);
   EXPECT_EQ(resolution.run.environment_files, Names{"/etc/x.env"});
   EXPECT_EQ(changes(resolution), (std::vector<Change>{{"rlimits.memlock", "", "unlimited"},
                                                       {"rlimits.nofile", "1024", "65536"},

@@ -52,6 +52,7 @@ root = true
 groups = ["adm", "root"]
 capabilities = ["CAP_NET_BIND_SERVICE"]
 addresses = ["tcp:*:80", "unix:/run/shop/*"]
+io_uring = true
 [retention]
 keep = 7
 [limits]
@@ -105,6 +106,7 @@ bearer_token_file = "/a/token"
   EXPECT_EQ(settings->app.allowed_capabilities, std::vector<std::string>{"CAP_NET_BIND_SERVICE"});
   EXPECT_EQ(settings->app.allowed_addresses,
             (std::vector<std::string>{"tcp:*:80", "unix:/run/shop/*"}));
+  EXPECT_TRUE(settings->app.allow_io_uring);
   EXPECT_EQ(settings->app.listeners, (std::map<std::string, std::string>{
                                          {"b.c", "unix:/run/b"}, {"http", "tcp:10.0.0.5:80"}}));
   EXPECT_EQ(settings->app.rlimits,

@@ -47,16 +47,6 @@ TEST(ProductionTest, WithoutAnyThatWantsItThereIsNoRule) {
   EXPECT_FALSE(proxy_header_rule({listener("tcp:127.0.0.1:80")}));
 }
 
-TEST(ProductionTest, AWildcardIsAskedAtTheLoopbackAddress) {
-  const auto reachable = [](const std::string& text) {
-    return reachable_address(*listen::parse_address(text, "test", base::Code::usage)).text();
-  };
-  EXPECT_EQ(reachable("tcp:0.0.0.0:80"), "tcp:127.0.0.1:80");
-  EXPECT_EQ(reachable("tcp:[::]:80"), "tcp:[::1]:80");
-  EXPECT_EQ(reachable("tcp:10.0.0.1:80"), "tcp:10.0.0.1:80");
-  EXPECT_EQ(reachable("unix:/run/x.sock"), "unix:/run/x.sock");
-}
-
 TEST(ProductionTest, NamesOfListenersBecomeVariables) {
   EXPECT_EQ(probe_address_variable("http"), "UPDAGENT_PROBE_ADDRESS_HTTP");
   EXPECT_EQ(probe_address_variable("local-api.v2"), "UPDAGENT_PROBE_ADDRESS_LOCAL_API_V2");

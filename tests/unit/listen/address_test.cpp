@@ -119,6 +119,13 @@ TEST(AddressTest, Two_addresses_overlap_when_one_packet_can_reach_both) {
   EXPECT_FALSE(overlaps(parse("tcp:[fd00::1]:80"), parse("tcp:0.0.0.0:80")));
 }
 
+TEST(AddressTest, A_wildcard_is_reached_at_the_loopback_address) {
+  EXPECT_EQ(reachable_address(parse("tcp:0.0.0.0:80")), parse("tcp:127.0.0.1:80"));
+  EXPECT_EQ(reachable_address(parse("tcp:[::]:80")), parse("tcp:[::1]:80"));
+  EXPECT_EQ(reachable_address(parse("tcp:10.0.0.1:80")), parse("tcp:10.0.0.1:80"));
+  EXPECT_EQ(reachable_address(parse("unix:/run/x.sock")), parse("unix:/run/x.sock"));
+}
+
 TEST(AddressTest, What_a_server_asks_for_fits_a_listener_or_not) {
   const Address any4 = parse("tcp:0.0.0.0:80");
   const Address one4 = parse("tcp:10.0.0.1:80");

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <thread>
 
+#include "agent/base/files.hpp"
 #include "agent/listen/diag.hpp"
 #include "support.hpp"
 #include "tests/unit/base/test_directory.hpp"
@@ -194,6 +195,87 @@ TEST_F(UnixPathTest, A_path_that_is_too_long_for_a_generation_is_refused) {
   const auto opened = open_path_socket(spec, 1'000'000);
   ASSERT_FALSE(opened);
   EXPECT_EQ(opened.error().code(), base::Code::config_invalid);
+}
+
+// "away" is where nobody of the app may write, "d" on the way to the listener leads there.
+class UnixPathThroughLinksTest : public UnixPathTest {
+ protected:
+  static constexpr uid_t kOther = 65534;
+
+  UnixPathThroughLinksTest() {
+    ::mkdir(directory.path("away").c_str(), 0755);
+    ::mkdir(directory.path("in").c_str(), 0755);
+    spec = spec_for("unix:" + directory.path("in/d/http.sock"));
+  }
+  void link(uid_t owner) const {
+    ::symlink(directory.path("away").c_str(), directory.path("in/d").c_str());
+    ::lchown(directory.path("in/d").c_str(), owner, owner);
+  }
+  void give_folder(uid_t owner) const { ::chown(directory.path("in").c_str(), owner, owner); }
+  std::vector<std::string> away() const {
+    return must(base::list_directory(directory.path("away"), 10));
+  }
+  void expect_refused(const base::Status& status) const {
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code(), base::Code::privilege) << status.error().line();
+    EXPECT_NE(status.error().line().find("through the link 'd'"), std::string::npos)
+        << status.error().line();
+  }
+  base::Status opened() const {
+    const auto fd = open_path_socket(spec, 1);
+    return fd ? base::ok() : base::Status(fd.error());
+  }
+};
+
+TEST_F(UnixPathThroughLinksTest, A_link_of_ours_in_a_folder_of_ours_is_followed) {
+  link(0);
+  const UniqueFd fd = must(open_path_socket(spec, 1));
+  must(publish(spec, 1));
+  EXPECT_TRUE(reaches(fd));
+  EXPECT_EQ(away(), (std::vector<std::string>{"http.sock", "http.sock.g1"}));
+}
+
+TEST_F(UnixPathThroughLinksTest, A_link_of_another_user_is_refused_and_nothing_is_made) {
+  link(kOther);
+  expect_refused(opened());
+  EXPECT_EQ(away(), std::vector<std::string>());
+}
+
+TEST_F(UnixPathThroughLinksTest, A_link_in_a_folder_of_another_user_is_refused_whoever_made_it) {
+  link(0);
+  give_folder(kOther);
+  expect_refused(opened());
+  give_folder(0);
+  ::chmod(directory.path("in").c_str(), 0777);
+  expect_refused(opened());
+  EXPECT_EQ(away(), std::vector<std::string>());
+}
+
+TEST_F(UnixPathThroughLinksTest, A_link_that_comes_later_moves_no_public_name) {
+  ::mkdir(directory.path("in/d").c_str(), 0755);
+  give_folder(kOther);
+  const UniqueFd fd = must(open_path_socket(spec, 1));
+  must(publish(spec, 1));
+  ::rename(directory.path("in/d").c_str(), directory.path("in/was").c_str());
+  link(kOther);
+  directory.write("away/http.sock.g1", "not the app's");
+  expect_refused(publish(spec, 1));
+  expect_refused(remove_path_socket(spec, 1));
+  expect_refused(sweep_path_sockets(spec, {}));
+  EXPECT_EQ(away(), std::vector<std::string>{"http.sock.g1"});
+}
+
+TEST_F(UnixPathThroughLinksTest,
+       Where_others_can_change_the_way_the_kernel_does_not_walk_it_again) {
+  ::mkdir(directory.path("in/d").c_str(), 0755);
+  const UniqueFd plain = must(open_path_socket(spec, 1));
+  EXPECT_EQ(must(address_of_socket(plain.get())).path, generation_path(spec, 1));
+  give_folder(kOther);
+  const UniqueFd fd = must(open_path_socket(spec, 2));
+  EXPECT_TRUE(must(address_of_socket(fd.get())).path.starts_with("/proc/self/fd/"));
+  must(publish(spec, 2));
+  EXPECT_TRUE(reaches(fd));
+  EXPECT_TRUE(exists("in/d/http.sock.g2"));
 }
 
 TEST_F(UnixPathTest, No_connect_fails_while_the_name_moves) {

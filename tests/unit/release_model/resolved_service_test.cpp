@@ -59,8 +59,10 @@ TEST(ResolvedService, Is_read_as_it_was_written) {
 
 TEST(ResolvedService, Has_how_it_takes_its_traffic_where_that_is_not_the_default) {
   ResolvedService value = sample();
+  EXPECT_EQ(text_of(value).find("io_uring"), std::string::npos);
   EXPECT_EQ(text_of(value).find("affinity"), std::string::npos);
   EXPECT_EQ(text_of(value).find("standby"), std::string::npos);
+  value.allow_io_uring = true;
   value.affinity = Affinity::client;
   value.standby = Standby::cold;
   value.service.workers = {
