@@ -56,6 +56,8 @@ class ScrapeGate : public GateRun {
   std::int64_t needed() const;
   base::Json numbers_of(const Counted& counted) const;
   Judgement verdict(bool good, const std::string& what) const;
+  bool more_could_change_it(bool good) const;
+  Judgement past_bounds(const std::string& whose, const Quantile& value) const;
 
   const release::Gate& gate_;
   release::Condition condition_;
@@ -145,6 +147,14 @@ Judgement ScrapeGate::judge(const Pages& pages) {
   return judgement;
 }
 
+// "http_requests_total with the label code"
+std::string errors_text(const MetricMatch& errors) {
+  const std::vector<std::string> labels = errors.labels();
+  if (labels.empty()) return errors.name();
+  return errors.name() + (labels.size() == 1 ? " with the label " : " with the labels ") +
+         base::join(labels, ", ");
+}
+
 // Why the candidate's page says nothing.
 std::optional<std::string> ScrapeGate::missing(const Pages& pages) const {
   const MetricsPage& page = *pages[kCandidate];
@@ -155,9 +165,10 @@ std::optional<std::string> ScrapeGate::missing(const Pages& pages) const {
   if (page.whole.empty()) return "the page has no series of " + wanted_->whole->name();
   const auto has_part = [](const std::optional<MetricsPage>& one) { return one && one->has_part; };
   if (has_part(pages[kCandidate]) || has_part(pages[kActive])) return std::nullopt;
-  if (wanted_->part) return "no page has " + wanted_->part->name() + ", not even with 0";
+  if (wanted_->part) return "no page has " + errors_text(*wanted_->part) + ", not even with 0";
   return wanted_->whole->name() +
-         " has no label code, status or status_code: name what failed with 'errors'";
+         " has no label code, status or status_code with a status of HTTP: name what failed with "
+         "'errors'";
 }
 
 std::optional<Baseline> ScrapeGate::baseline(const Pages& pages) {
@@ -221,6 +232,16 @@ std::string quantile_text(const Quantile& quantile) {
   return (quantile.at_least ? "at least " : "") + number_text(quantile.value) + " s";
 }
 
+// What is only known to be that or more may be past any limit.
+bool ScrapeGate::more_could_change_it(bool good) const {
+  return good == is_upper(condition_.comparison);
+}
+
+Judgement ScrapeGate::past_bounds(const std::string& whose, const Quantile& value) const {
+  return no_data(whose + condition_.metric + " is past the highest bound of the histogram, " +
+                 number_text(value.value) + " s");
+}
+
 Judgement ScrapeGate::judge_alone(const Counted& candidate) const {
   if (!quantile_) {
     const double ratio = candidate.part / candidate.whole;
@@ -229,10 +250,7 @@ Judgement ScrapeGate::judge_alone(const Counted& candidate) const {
   const auto value = quantile(*quantile_, candidate.latency);
   if (!value) return no_data("the histogram has no buckets to interpolate between");
   const bool good = holds(condition_.comparison, value->value, condition_.limit);
-  // what is only known to be that or more may be past any limit
-  if (good && value->at_least && is_upper(condition_.comparison))
-    return no_data(condition_.metric + " is past the highest bound of the histogram, " +
-                   number_text(value->value) + " s");
+  if (more_could_change_it(good) && value->at_least) return past_bounds("", *value);
   return verdict(good, quantile_text(*value) + " (of " + number_text(candidate.whole) + ")");
 }
 
@@ -260,11 +278,10 @@ Judgement ScrapeGate::judge_quantile_beside(const Counted& candidate,
   const auto theirs = quantile(*quantile_, baseline.counted.latency);
   if (!ours || !theirs) return no_data("the histogram has no buckets to interpolate between");
   const bool good = holds(condition_.comparison, ours->value, condition_.limit * theirs->value);
-  const bool is_open = is_upper(condition_.comparison) ? ours->at_least : theirs->at_least;
-  if (good && is_open)
-    return no_data(condition_.metric + " is past the highest bound of the histogram, " +
-                   number_text(is_upper(condition_.comparison) ? ours->value : theirs->value) +
-                   " s");
+  const bool ours_decides = more_could_change_it(good);
+  if (ours_decides && ours->at_least) return past_bounds("", *ours);
+  // the more the active one has, the more is allowed, or asked for
+  if (!ours_decides && theirs->at_least) return past_bounds("the active one's ", *theirs);
   return verdict(good, quantile_text(*ours) + ", the active one " + quantile_text(*theirs));
 }
 

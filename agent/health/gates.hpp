@@ -10,7 +10,7 @@
 //
 // What a scrape gate counts where it does not say so:
 //   requests  http_requests_total, all series
-//   errors    those of the requests whose label code, status or status_code begins with 5
+//   errors    those of the requests whose label code, status or status_code is a 5.. of HTTP
 //   latency   http_request_duration_seconds, a classic histogram (its _bucket series with "le")
 // Counters are differenced series by series: one that fell was started anew and counts from 0, and
 // so does one that appears. A page without the counters is no data; so is one without any that says

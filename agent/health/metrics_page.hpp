@@ -32,7 +32,7 @@ struct MetricsPage {
   CounterSet whole;
   CounterSet part;
   BucketSet latency;
-  bool has_part = false;  // a series of the name of `part`, or one of `whole` with a status
+  bool has_part = false;  // a series that `part` could mean, or one of `whole` with a status
 };
 
 // What was counted: in a window, or in a life.
