@@ -103,9 +103,9 @@ struct Standing {
   bool no_data = false;     // that one waits for data (on_no_data = "pause")
 };
 
-// The gates of a release that wrote no kernel gate of its own: its queue, its memory, kills for
-// want of memory. They need no traffic.
-std::vector<release::Gate> default_gates();
+// The gates of a release that wrote no kernel gate of its own, judged once per `window`: its queue,
+// its memory, kills for want of memory. They need no traffic.
+std::vector<release::Gate> default_gates(base::Milliseconds window);
 
 class GateJudge {
  public:

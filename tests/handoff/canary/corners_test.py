@@ -343,6 +343,15 @@ class KernelGates(canary.Case):
             self.assertGreater(float(passed[name]["candidate"]), 0, passed[name])
         self.assertLessEqual(float(passed["accepted_ratio"]["candidate"]), 1)
 
+    def test_failures_in_a_row_are_as_many_looks_at_the_memory(self):
+        gate = canary.kernel("memory", "memory <= 1", failures=5)
+        done = self.apply(self.release("--leak", "64", gates=[gate], watch="60s")).end()
+        self.assert_undone(done, gate="memory")
+        seen = [event["detail"]["numbers"]["candidate"] for event in self.events_of(done)
+                if event["event"] == "gate.failed"]
+        self.assertEqual(len(seen), 5)
+        self.assertEqual(len(set(seen)), 5, "each request leaks, so no two windows are equal")
+
 
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], "-v", *sys.argv[1:]])
