@@ -17,6 +17,10 @@
 // what failed, as 0 errors could be no errors or no such counter. The relative `ratio` is a test of
 // events among events: a numerator that counts bytes or seconds can only be judged absolutely.
 //
+// Our own probes and looks at the page are no samples: an ordinary server counts them among its
+// requests, so as many as were asked are taken off what must be enough. Not where the selector of
+// requests has matchers, which can leave them out, nor once a page has counted fewer.
+//
 // Too few samples are no data too, but a window that goes on: on_no_data = "fail" is not meant for
 // them, no_data_timeout is.
 //

@@ -80,7 +80,12 @@ std::optional<double> bound_of(std::string_view text) {
 Result<WantedMetrics> wanted_metrics(const release::Gate& gate,
                                      const release::Condition& condition) {
   WantedMetrics wanted;
-  if (release::quantile_of(condition.metric)) {
+  const bool is_quantile = release::quantile_of(condition.metric).has_value();
+  // one with matchers is taken at its word; what `ratio` counts are no requests
+  wanted.may_count_ours =
+      condition.metric != "ratio" &&
+      (is_quantile ? gate.latency : gate.requests).find('{') == std::string::npos;
+  if (is_quantile) {
     UPD_ASSIGN(wanted.latency,
                match_of(gate, or_default(gate.latency, kDefaultLatency), "latency", kBucket));
     return wanted;

@@ -353,5 +353,18 @@ class KernelGates(canary.Case):
         self.assertEqual(len(set(seen)), 5, "each request leaks, so no two windows are equal")
 
 
+class OurOwnQuestions(canary.Case):
+    """Nobody new comes: what the metrics of an ordinary server count is what we have asked."""
+
+    users = {"fresh": {"connections": 4, "rate": 100, "keepalive": 1, "timeout_ms": 20_000}}
+    options = ("--idle-grace", "2000", "--count-all", "1")
+
+    def test_they_do_not_pass_for_proof(self):
+        gate = canary.errors(self, min_samples=10, no_data_timeout="3s")
+        done = self.apply(self.release(gates=[gate], rollout={"steps": [50, 100], "step_duration": "100ms"})).end()
+        self.assert_undone(done, step=50, code="gate_failed")
+        self.assertRegex(done.json["error"]["message"], r"no data for 3s: \d of 10 samples")
+
+
 if __name__ == "__main__":
     unittest.main(argv=[sys.argv[0], "-v", *sys.argv[1:]])

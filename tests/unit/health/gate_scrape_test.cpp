@@ -24,7 +24,27 @@ class ScrapeGate : public GateCase {
   void wants(const std::string& condition) {
     release::Gate one = gate(release::GateType::scrape, condition);
     one.url = url();
+    // taken at its word: what we ask ourselves is not among these
+    one.requests = R"(http_requests_total{path!="/metrics"})";
+    one.latency = R"(http_request_duration_seconds{path!="/metrics"})";
     gates_ = {one};
+  }
+  // All that the page has.
+  void wants_all(const std::string& condition, std::int64_t min_samples) {
+    wants(condition);
+    gates_[0].requests.clear();
+    gates_[0].latency.clear();
+    gates_[0].min_samples = min_samples;
+  }
+  // Each answer to one of our questions counts so much.
+  void grows(const std::string& side, int begin, double each) {
+    std::vector<std::string> all;
+    for (int i = 0; i < 400; ++i) all.push_back(requests(begin + static_cast<int>(i * each), 0));
+    pages(side, all);
+  }
+  void asks_every(int interval_ms) {
+    probes_ = {http_probe(url())};
+    probes_[0].interval = base::Milliseconds(interval_ms);
   }
 };
 
@@ -209,6 +229,53 @@ TEST_F(ScrapeGate, Without_an_active_one_what_is_relative_is_skipped_once) {
   EXPECT_EQ(report.status, GateStatus::skipped);
   EXPECT_EQ(report.text, "there is no active one to compare with");
   EXPECT_TRUE(judge_->standing().all_passed);
+}
+
+// --- our own questions
+
+TEST_F(ScrapeGate, What_only_we_have_asked_is_no_sample) {
+  grows("candidate", 0, 1);
+  pages("active", {requests(0, 0)});
+  asks_every(50);
+  wants_all("error_ratio <= 0.05", 2);
+  gates_[0].no_data_timeout = base::Milliseconds(1000);
+  EXPECT_EQ(
+      verdict().reason,
+      "gate 'g' has had no data for 1s: 0 of 2 samples, without what may be our own questions");
+}
+
+TEST_F(ScrapeGate, Nor_is_it_one_of_a_quantile) {
+  std::vector<std::string> all;
+  for (int i = 0; i < 400; ++i) all.push_back(durations(i, i, i));
+  pages("candidate", all);
+  pages("active", {durations(0, 0, 0)});
+  asks_every(50);
+  wants_all("p50 <= 3", 2);
+  gates_[0].no_data_timeout = base::Milliseconds(1000);
+  EXPECT_NE(verdict().reason.find("0 of 2 samples"), std::string::npos);
+}
+
+TEST_F(ScrapeGate, Users_beside_them_are) {
+  grows("candidate", 0, 3);
+  pages("active", {requests(0, 0)});
+  asks_every(50);
+  wants_all("error_ratio <= 0.05", 10);
+  EXPECT_FALSE(run([this] { return judge_ && judge_->standing().all_passed; }).has_value());
+}
+
+TEST_F(ScrapeGate, Where_the_page_counts_less_than_we_have_asked_it_does_not_count_ours) {
+  grows("candidate", 0, 0.5);
+  pages("active", {requests(0, 0)});
+  asks_every(20);
+  wants_all("error_ratio <= 0.05", 10);
+  EXPECT_FALSE(run([this] { return judge_ && judge_->standing().all_passed; }).has_value());
+}
+
+TEST_F(ScrapeGate, An_active_one_that_only_we_ask_is_nothing_to_compare_with) {
+  grows("candidate", 0, 100);
+  grows("active", 5000, 1);
+  wants_all("error_ratio <= 1.5 x active", 1);
+  EXPECT_EQ(first_report().numbers["baseline"], "lifetime");
 }
 
 // --- quantiles
