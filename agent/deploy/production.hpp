@@ -36,6 +36,18 @@ listen::Address reachable_address(listen::Address address);
 std::function<bool(const sockaddr*)> proxy_header_rule(
     const std::vector<release::Listener>& listeners);
 
+// A question of the release that is asked where none of its listeners is: whoever holds that port
+// answers for both versions, the old process as a rule.
+struct AskedElsewhere {
+  std::string who;    // "probe 'healthz'", "gate 'errors'"
+  std::string where;  // as the release has it
+  bool is_gate = false;
+};
+// Of its probes over http and tcp, and of its scrape gates. A host that is a name can be any
+// address: it counts by its port.
+std::vector<AskedElsewhere> asked_elsewhere(const release::Manifest& manifest,
+                                            const std::vector<release::Listener>& listeners);
+
 // UPDAGENT_PROBE_ADDRESS_HTTP_8 for the listener "http-8".
 std::string probe_address_variable(std::string_view listener);
 

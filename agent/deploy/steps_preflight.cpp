@@ -148,6 +148,29 @@ base::Status Engine::run_smoke(health::ProbeContext context) {
   return base::ok();
 }
 
+// Of a handoff, whose two versions are told apart by the listeners alone.
+base::Status Engine::check_questions() {
+  if (strategy() != Strategy::handoff) return base::ok();
+  const auto& listeners = plan_.run->service.listeners;
+  std::vector<std::string> tcp;
+  for (const release::Listener& listener : listeners)
+    if (listener.address.starts_with("tcp:")) tcp.push_back(listener.address);
+  for (const AskedElsewhere& asked : asked_elsewhere(*plan_.manifest, listeners)) {
+    if (asked.is_gate && !tcp.empty())
+      return Error(Code::manifest_invalid,
+                   "the " + asked.who + " would read one page for both versions")
+          .expected("a url at one of the listeners, " + base::join(tcp, ", "))
+          .got("'" + asked.where + "'")
+          .hint(
+              "serve the page through a listener; if this node moves one (run.listeners), the "
+              "release must ask there");
+    observer().warning(
+        "the " + asked.who + " asks " + asked.where +
+        ", where no listener of this release is: it proves nothing of the candidate");
+  }
+  return base::ok();
+}
+
 // Before the start: what this release asks for and will not get.
 void Engine::say_what_is_missing() {
   if (plan_.service->mechanism() != "steered") {

@@ -353,6 +353,40 @@ class KernelGates(canary.Case):
         self.assertEqual(len(set(seen)), 5, "each request leaks, so no two windows are equal")
 
 
+class Elsewhere(canary.Case):
+    """What is asked where no listener is reaches one process for both versions, the old one."""
+
+    def refused(self, artifact):
+        done = self.apply(artifact).end()
+        self.assert_exit(done, 3)
+        self.assertEqual(done.json["error"]["code"], "manifest_invalid")
+        self.assertNotIn("start", [stage["stage"] for stage in done.json["stages"]])
+        self.assert_only(canary.NONE)
+        self.assert_settled_as(self.before)
+        return done.json["error"]
+
+    def test_a_page_of_both_versions_is_refused_before_the_start(self):
+        url = f"http://127.0.0.1:{harness.free_port()}/metrics"
+        error = self.refused(self.release(gates=[canary.errors(self, url=url)]))
+        self.assertIn("gate 'errors'", error["message"])
+        self.assertEqual(error["got"], f"'{url}'")
+        self.assertIn(f"tcp:127.0.0.1:{self.port}", error["expected"])
+
+    def test_so_it_is_where_the_node_has_moved_the_listener(self):
+        self.node_.configure(f'[run]\nlisteners = {{ http = "tcp:127.0.0.1:{harness.free_port()}" }}\n', app="demo")
+        try:
+            self.refused(self.release(gates=[canary.errors(self)]))
+        finally:
+            self.node_.configure("", app="demo")
+
+    def test_a_probe_is_warned_of(self):
+        probe = f'[[probe]]\nname = "other"\ntype = "tcp"\naddress = "127.0.0.1:{harness.free_port()}"\nfailures = 1\n'
+        done = self.apply(self.release(probe=probe)).end()
+        self.assert_exit(done, 1)
+        self.assertIn("the probe 'other' asks 127.0.0.1:", done.err)
+        self.assertIn("it proves nothing of the candidate", done.err)
+
+
 class OurOwnQuestions(canary.Case):
     """Nobody new comes: what the metrics of an ordinary server count is what we have asked."""
 
