@@ -76,6 +76,7 @@ class Engine {
   base::Status warm_up(const health::ProbeContext& context);
   base::Status run_smoke(health::ProbeContext context);
   base::Status check_questions();
+  base::Status check_addresses();
   void say_what_is_missing();
 
   // steps_service.cpp

@@ -120,6 +120,17 @@ std::vector<AskedElsewhere> asked_elsewhere(const release::Manifest& manifest,
   return all;
 }
 
+std::string figure_nobody_knows(const release::Gate& gate, const launch::CgroupSupport& support) {
+  if (gate.type != release::GateType::kernel) return "";
+  const auto condition =
+      release::parse_condition(gate.condition, gate.type, gate.name, Code::internal);
+  if (!condition || (condition->metric != "cpu" && condition->metric != "oom_kills")) return "";
+  if (!support.usable) return support.reason;
+  if (condition->metric == "cpu" || support.kind == launch::CgroupKind::unified) return "";
+  return std::string(launch::cgroup_kind_name(support.kind)) +
+         ": its cgroup2 tree has no controllers";
+}
+
 std::string probe_address_variable(std::string_view listener) {
   std::string name = "UPDAGENT_PROBE_ADDRESS_";
   for (const char c : listener) {

@@ -10,6 +10,7 @@
 
 #include "agent/base/error.hpp"
 #include "agent/base/strict_json.hpp"
+#include "agent/launch/cgroup_support.hpp"
 #include "agent/listen/address.hpp"
 #include "agent/release/manifest.hpp"
 
@@ -47,6 +48,10 @@ struct AskedElsewhere {
 // address: it counts by its port.
 std::vector<AskedElsewhere> asked_elsewhere(const release::Manifest& manifest,
                                             const std::vector<release::Listener>& listeners);
+
+// Why the figure that a kernel gate is about can't be had on a node with such cgroups; "" when it
+// can.
+std::string figure_nobody_knows(const release::Gate& gate, const launch::CgroupSupport& support);
 
 // UPDAGENT_PROBE_ADDRESS_HTTP_8 for the listener "http-8".
 std::string probe_address_variable(std::string_view listener);

@@ -148,9 +148,22 @@ base::Status Engine::run_smoke(health::ProbeContext context) {
   return base::ok();
 }
 
-// Of a handoff, whose two versions are told apart by the listeners alone.
+// Before anything is touched: what a gate would wait for in vain after the switch.
 base::Status Engine::check_questions() {
-  if (strategy() != Strategy::handoff) return base::ok();
+  if (strategy() == Strategy::files) return base::ok();
+  const launch::CgroupSupport cgroups = launch::find_cgroup_support();
+  for (const release::Gate& gate : plan_.manifest->gates)
+    if (const std::string why = figure_nobody_knows(gate, cgroups); !why.empty())
+      return Error(Code::strategy_unsupported,
+                   "the gate '" + gate.name + "' can't be judged on this node")
+          .expected("cgroups that know '" + gate.condition + "'")
+          .got(why)
+          .hint("updagent doctor tells what this node has");
+  return strategy() == Strategy::handoff ? check_addresses() : base::ok();
+}
+
+// Two versions are told apart by the listeners alone.
+base::Status Engine::check_addresses() {
   const auto& listeners = plan_.run->service.listeners;
   std::vector<std::string> tcp;
   for (const release::Listener& listener : listeners)

@@ -1,5 +1,6 @@
 """What people, gates and others do at the less usual moments of a rollout."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -342,6 +343,19 @@ class KernelGates(canary.Case):
         for name in ("descriptors", "cpu", "accepted_ratio", "memory"):
             self.assertGreater(float(passed[name]["candidate"]), 0, passed[name])
         self.assertLessEqual(float(passed["accepted_ratio"]["candidate"]), 1)
+
+    def test_one_that_the_node_can_not_judge_is_refused_before_the_start(self):
+        control = Control(self.node_.root / "run/demo.sock")
+        with contextlib.closing(control):
+            (active,) = control.ask("measure")["generations"]
+        done = self.apply(self.release(gates=[canary.kernel("kills", "oom_kills <= 0")], watch="1s")).end()
+        if active["oom_kills"] is not None:
+            self.assert_committed(done, self.newest)
+            return
+        self.assert_exit(done, 3)
+        self.assertIn("the gate 'kills' can't be judged on this node", done.json["error"]["message"])
+        self.assertNotIn("start", [stage["stage"] for stage in done.json["stages"]])
+        self.assert_settled_as(self.before)
 
     def test_failures_in_a_row_are_as_many_looks_at_the_memory(self):
         gate = canary.kernel("memory", "memory <= 1", failures=5)

@@ -118,6 +118,29 @@ TEST(ProductionTest, AListenerWhosePortTheKernelChoosesMayBeMeant) {
   EXPECT_EQ(asking.elsewhere(), std::vector<std::string>());
 }
 
+std::string what_is_missing(const std::string& condition, launch::CgroupKind kind, bool usable) {
+  release::Gate gate;
+  gate.type = release::GateType::kernel;
+  gate.condition = condition;
+  launch::CgroupSupport support;
+  support.kind = kind;
+  support.usable = usable;
+  support.reason = "no cgroup2 is mounted";
+  return figure_nobody_knows(gate, support);
+}
+
+TEST(ProductionTest, WhatOnlyCgroupsKnowIsMissingWithoutThem) {
+  using launch::CgroupKind;
+  EXPECT_EQ(what_is_missing("cpu <= 2", CgroupKind::none, false), "no cgroup2 is mounted");
+  EXPECT_EQ(what_is_missing("oom_kills <= 0", CgroupKind::v1, false), "no cgroup2 is mounted");
+  EXPECT_EQ(what_is_missing("cpu <= 2", CgroupKind::hybrid, true), "");
+  EXPECT_EQ(what_is_missing("oom_kills <= 0", CgroupKind::hybrid, true),
+            "hybrid: its cgroup2 tree has no controllers");
+  EXPECT_EQ(what_is_missing(" oom_kills<=0", CgroupKind::unified, true), "");
+  EXPECT_EQ(what_is_missing("memory <= 2 x active", CgroupKind::none, false), "");
+  EXPECT_EQ(what_is_missing("queue <= 2", CgroupKind::none, false), "");
+}
+
 TEST(ProductionTest, NamesOfListenersBecomeVariables) {
   EXPECT_EQ(probe_address_variable("http"), "UPDAGENT_PROBE_ADDRESS_HTTP");
   EXPECT_EQ(probe_address_variable("local-api.v2"), "UPDAGENT_PROBE_ADDRESS_LOCAL_API_V2");
