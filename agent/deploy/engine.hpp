@@ -75,6 +75,8 @@ class Engine {
                           std::optional<ProbeDoors>& doors);
   base::Status warm_up(const health::ProbeContext& context);
   base::Status run_smoke(health::ProbeContext context);
+  base::Status check_questions();
+  base::Status check_addresses();
   void say_what_is_missing();
 
   // steps_service.cpp

@@ -14,6 +14,45 @@ using base::Code;
 using listen::Address;
 using listen::Transport;
 
+namespace {
+
+constexpr std::string_view kTcp = "tcp:";
+
+// With what `ipv6_only` makes of it; only those of tcp.
+std::vector<Address> tcp_addresses(const std::vector<release::Listener>& listeners) {
+  std::vector<Address> addresses;
+  for (const release::Listener& listener : listeners) {
+    if (!listener.address.starts_with(kTcp)) continue;
+    auto address = listen::parse_address(listener.address, listener.name, Code::internal);
+    if (!address) continue;
+    address->v6only = listener.ipv6_only || address->family != AF_INET6;
+    addresses.push_back(*address);
+  }
+  return addresses;
+}
+
+// "127.0.0.1:8080" of "http://127.0.0.1:8080/metrics", which release/ has checked.
+std::string host_and_port(std::string_view url) {
+  const bool is_https = url.starts_with("https:");
+  url.remove_prefix(std::min(url.find("://") + 3, url.size()));
+  std::string host(url.substr(0, url.find_first_of("/?#")));
+  const bool has_port = host.find(':', host.rfind(']') + 1) != std::string::npos;
+  return has_port ? host : host + (is_https ? ":443" : ":80");
+}
+
+bool is_at(const std::vector<Address>& listeners, const std::string& host_and_port) {
+  const auto literal = listen::parse_address(std::string(kTcp) + host_and_port, "", Code::internal);
+  const auto port =
+      base::parse_u64(std::string_view(host_and_port).substr(host_and_port.rfind(':') + 1));
+  return std::ranges::any_of(listeners, [&](const Address& listener) {
+    if (listener.port == 0) return true;  // the kernel will choose
+    if (literal) return listen::contains(listener, reachable_address(*literal));
+    return port && *port == listener.port;
+  });
+}
+
+}  // namespace
+
 base::Result<std::vector<ListensAt>> listens_at_from(const base::Json& generation) {
   std::vector<ListensAt> all;
   for (const base::Json& one : generation.value("listeners", base::Json::array())) {
@@ -33,14 +72,9 @@ bool can_be_asked(const Address& address) {
 
 std::function<bool(const sockaddr*)> proxy_header_rule(
     const std::vector<release::Listener>& listeners) {
-  std::vector<Address> wanting;
-  for (const release::Listener& listener : listeners) {
-    if (!listener.proxy_protocol) continue;
-    auto address = listen::parse_address(listener.address, listener.name, Code::internal);
-    if (!address) continue;
-    address->v6only = listener.ipv6_only || address->family != AF_INET6;
-    wanting.push_back(*address);
-  }
+  std::vector<release::Listener> with_header = listeners;
+  std::erase_if(with_header, [](const auto& listener) { return !listener.proxy_protocol; });
+  const std::vector<Address> wanting = tcp_addresses(with_header);
   if (wanting.empty()) return nullptr;
   return [wanting](const sockaddr* to) {
     if (to->sa_family != AF_INET && to->sa_family != AF_INET6) return false;
@@ -52,6 +86,37 @@ std::function<bool(const sockaddr*)> proxy_header_rule(
              return listen::contains(listener, *asked);
            });
   };
+}
+
+std::vector<AskedElsewhere> asked_elsewhere(const release::Manifest& manifest,
+                                            const std::vector<release::Listener>& listeners) {
+  const std::vector<Address> addresses = tcp_addresses(listeners);
+  std::vector<AskedElsewhere> all;
+  const auto add = [&](AskedElsewhere asked, const std::string& at) {
+    if (!is_at(addresses, at)) all.push_back(std::move(asked));
+  };
+  for (const release::Probe& probe : manifest.probes) {
+    const std::string who = "probe '" + probe.name + "'";
+    if (probe.type == release::ProbeType::http)
+      add({who, probe.url, false}, host_and_port(probe.url));
+    else if (probe.type == release::ProbeType::tcp)
+      add({who, probe.address, false}, probe.address);
+  }
+  for (const release::Gate& gate : manifest.gates)
+    if (gate.type == release::GateType::scrape)
+      add({"gate '" + gate.name + "'", gate.url, true}, host_and_port(gate.url));
+  return all;
+}
+
+std::string figure_nobody_knows(const release::Gate& gate, const launch::CgroupSupport& support) {
+  if (gate.type != release::GateType::kernel) return "";
+  const auto condition =
+      release::parse_condition(gate.condition, gate.type, gate.name, Code::internal);
+  if (!condition || (condition->metric != "cpu" && condition->metric != "oom_kills")) return "";
+  if (!support.usable) return support.reason;
+  if (condition->metric == "cpu" || support.kind == launch::CgroupKind::unified) return "";
+  return std::string(launch::cgroup_kind_name(support.kind)) +
+         ": its cgroup2 tree has no controllers";
 }
 
 std::string probe_address_variable(std::string_view listener) {

@@ -10,6 +10,7 @@
 
 #include "agent/base/error.hpp"
 #include "agent/base/strict_json.hpp"
+#include "agent/launch/cgroup_support.hpp"
 #include "agent/listen/address.hpp"
 #include "agent/release/manifest.hpp"
 
@@ -33,6 +34,22 @@ bool can_be_asked(const listen::Address& address);
 // For ProbeContext::wants_proxy_header, which outlives nothing of the caller's.
 std::function<bool(const sockaddr*)> proxy_header_rule(
     const std::vector<release::Listener>& listeners);
+
+// A question of the release that is asked where none of its listeners is: whoever holds that port
+// answers for both versions, the old process as a rule.
+struct AskedElsewhere {
+  std::string who;    // "probe 'healthz'", "gate 'errors'"
+  std::string where;  // as the release has it
+  bool is_gate = false;
+};
+// Of its probes over http and tcp, and of its scrape gates. A host that is a name can be any
+// address: it counts by its port.
+std::vector<AskedElsewhere> asked_elsewhere(const release::Manifest& manifest,
+                                            const std::vector<release::Listener>& listeners);
+
+// Why the figure that a kernel gate is about can't be had on a node with such cgroups; "" when it
+// can.
+std::string figure_nobody_knows(const release::Gate& gate, const launch::CgroupSupport& support);
 
 // UPDAGENT_PROBE_ADDRESS_HTTP_8 for the listener "http-8".
 std::string probe_address_variable(std::string_view listener);

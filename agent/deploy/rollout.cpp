@@ -19,84 +19,12 @@ using base::Status;
 constexpr int kAll = 100;
 constexpr std::uint16_t kPercent = kFullWeight / kAll;
 constexpr Milliseconds kSayWhyAfter{3'000};  // a window that ends a moment later is nothing to tell
-// Of the gates that nobody wrote: several fit into the shortest span, so that what begins in it is
-// seen in it.
-constexpr Milliseconds kShortestDefaultWindow{1'000};
-constexpr Milliseconds kLongestDefaultWindow{5'000};
-constexpr int kDefaultWindowsInASpan = 5;
 
 std::string percent_text(int percent) {
   return std::to_string(percent) + " %";
 }
 
-// "" when it can be judged. What can't be judged at all must not keep a release from its commit.
-std::string why_not_judged(const release::Gate& gate, const Situation& situation) {
-  const bool counts_connections = gate.condition.starts_with("accepted_ratio");
-  const bool scrapes = gate.type == release::GateType::scrape;
-  const bool needs_users =
-      scrapes || gate.type == release::GateType::prometheus || counts_connections;
-  if (situation.first && needs_users) return "a first release may have no users yet";
-  if (situation.steered) return "";
-  if (counts_connections) return "connections are not steered, so nobody counts them";
-  if (scrapes && situation.handoff)
-    return "connections are shared: each look at the page could be at another generation's";
-  return "";
-}
-
-// Nothing: there is too little time to judge by them.
-Milliseconds default_window(const release::Manifest& manifest,
-                            const std::vector<release::Step>& steps,
-                            const config::AppSettings& settings) {
-  Milliseconds whole = std::min(manifest.rollout.watch, settings.max_watch);
-  Milliseconds shortest = whole;
-  for (const release::Step& step : steps) {
-    whole += step.duration;
-    if (step.duration.count() > 0)
-      shortest = shortest.count() > 0 ? std::min(shortest, step.duration) : step.duration;
-  }
-  if (whole < kLeastForDefaultGates) return Milliseconds(0);
-  return std::clamp(shortest / kDefaultWindowsInASpan, kShortestDefaultWindow,
-                    kLongestDefaultWindow);
-}
-
 }  // namespace
-
-std::vector<release::Step> steps_to_take(const release::Rollout& wish, bool one_by_one,
-                                         const config::AppSettings& settings) {
-  if (!one_by_one || wish.steps.empty()) {
-    release::Step all;
-    all.duration = wish.steps.empty() ? Milliseconds(0) : wish.steps.back().duration;
-    all.duration = std::min(all.duration, settings.max_watch);
-    return {all};
-  }
-  std::vector<release::Step> steps = wish.steps;
-  for (release::Step& step : steps) step.duration = std::min(step.duration, settings.max_watch);
-  return steps;
-}
-
-GatesToJudge gates_to_judge(const release::Manifest& manifest,
-                            const std::vector<release::Step>& steps, const Situation& situation,
-                            const config::AppSettings& settings) {
-  GatesToJudge judged;
-  bool has_kernel_gate = false;
-  for (release::Gate gate : manifest.gates) {
-    gate.no_data_timeout = std::min(gate.no_data_timeout, settings.max_step_patience);
-    has_kernel_gate = has_kernel_gate || gate.type == release::GateType::kernel;
-    const std::string why = why_not_judged(gate, situation);
-    if (why.empty())
-      judged.gates.push_back(std::move(gate));
-    else
-      judged.left_out.push_back({gate.name, why});
-  }
-  if (!situation.service || has_kernel_gate) return judged;
-  const Milliseconds window = default_window(manifest, steps, settings);
-  if (window.count() == 0) return judged;
-  for (release::Gate& gate : health::default_gates()) {
-    gate.window = window;  // they hold no step up
-    judged.gates.push_back(std::move(gate));
-  }
-  return judged;
-}
 
 Rollout::Rollout(Parts parts)
     : parts_(std::move(parts)), log_(*parts_.recorder, parts_.manifest->probes) {}
@@ -113,6 +41,7 @@ Status Rollout::open() {
       *parts_.manifest, steps_, {parts_.service != nullptr, handoff, steered(), parts_.first},
       *parts_.settings);
   gates_ = std::move(judged.gates);
+  look_every_ = look_every(gates_);
   for (const auto& [gate, why] : judged.left_out)
     parts_.recorder->event("gate.skipped", "skipped", {{"gate", gate}, {"what", why}});
   UPD_TRY(look());
@@ -440,9 +369,10 @@ Status Rollout::look_anew() {
 Status Rollout::look() {
   if (parts_.service == nullptr) return base::ok();
   const std::int64_t now_us = base::monotonic_now_us();
-  if (looked_us_ != 0 && now_us - looked_us_ < kLookEvery.count() * 1000 / 2) return base::ok();
+  if (looked_us_ != 0 && now_us - looked_us_ < look_every_.figures.count() * 1000)
+    return base::ok();
   const bool thorough = looked_thoroughly_us_ == 0 ||
-                        now_us - looked_thoroughly_us_ >= kLookThoroughlyEvery.count() * 1000;
+                        now_us - looked_thoroughly_us_ >= look_every_.thorough.count() * 1000;
   UPD_ASSIGN(measured_, parts_.service->measure(thorough));
   looked_us_ = now_us;
   if (!thorough) return base::ok();

@@ -12,41 +12,17 @@
 #include "agent/config/settings.hpp"
 #include "agent/deploy/observer.hpp"
 #include "agent/deploy/probe_log.hpp"
+#include "agent/deploy/rollout_plan.hpp"
 #include "agent/deploy/service_driver.hpp"
 #include "agent/health/gates.hpp"
 #include "agent/release/manifest.hpp"
 
 namespace updagent::deploy {
 
-// Figures that the supervisor has at hand, and those that cost it a walk through page tables.
+// Shown and looked at about so often.
 inline constexpr base::Milliseconds kLookEvery{1'000};
-inline constexpr base::Milliseconds kLookThoroughlyEvery{5'000};
-// What the steps and the watch must last together, for gates that nobody wrote to be judged at all.
-inline constexpr base::Milliseconds kLeastForDefaultGates{2'000};
 // Of fewer connections nobody can say whether a few addresses carry most of them.
 inline constexpr std::uint64_t kEnoughToSeeClients = 100;
-
-// What of the steps can be had: without somebody else to serve users, or where connections are not
-// steered one by one, all goes at once. Spans are cut to what the node allows.
-std::vector<release::Step> steps_to_take(const release::Rollout& wish, bool one_by_one,
-                                         const config::AppSettings& settings);
-struct GatesToJudge {
-  std::vector<release::Gate> gates;
-  std::vector<std::pair<std::string, std::string>> left_out;  // name, and why it can't be judged
-};
-struct Situation {
-  bool service = false;
-  bool handoff = false;
-  bool steered = false;
-  bool first = false;
-};
-// The release's gates, and the default ones beside them where it wrote no kernel gate and there is
-// time to judge. `service`: the release runs one. `first`: of this app, which may have no users
-// yet, so gates that need traffic would keep it from ever being committed. `steered`: connections
-// of users, and ours, can be told apart by generation.
-GatesToJudge gates_to_judge(const release::Manifest& manifest,
-                            const std::vector<release::Step>& steps, const Situation& situation,
-                            const config::AppSettings& settings);
 
 class Rollout {
  public:
@@ -129,6 +105,7 @@ class Rollout {
   Parts parts_;
   std::vector<release::Step> steps_;
   std::vector<release::Gate> gates_;
+  LookEvery look_every_;
   ProbeLog log_;
   std::optional<health::GateJudge> judge_;
   std::optional<base::Error> tick_error_;

@@ -299,6 +299,7 @@ base::Status Engine::verify() {
   UPD_ASSIGN(plan_.user, user_of(*plan_.manifest));
   UPD_TRY(check_user());
   UPD_TRY(resolve_candidate());
+  UPD_TRY(check_questions());
   UPD_TRY(check_floor_of_current());
   const release::EntryTable& entries = plan_.manifest->entries;
   add_stage_detail("entries", entries.size());

@@ -148,6 +148,42 @@ base::Status Engine::run_smoke(health::ProbeContext context) {
   return base::ok();
 }
 
+// Before anything is touched: what a gate would wait for in vain after the switch.
+base::Status Engine::check_questions() {
+  if (strategy() == Strategy::files) return base::ok();
+  const launch::CgroupSupport cgroups = launch::find_cgroup_support();
+  for (const release::Gate& gate : plan_.manifest->gates)
+    if (const std::string why = figure_nobody_knows(gate, cgroups); !why.empty())
+      return Error(Code::strategy_unsupported,
+                   "the gate '" + gate.name + "' can't be judged on this node")
+          .expected("cgroups that know '" + gate.condition + "'")
+          .got(why)
+          .hint("updagent doctor tells what this node has");
+  return strategy() == Strategy::handoff ? check_addresses() : base::ok();
+}
+
+// Two versions are told apart by the listeners alone.
+base::Status Engine::check_addresses() {
+  const auto& listeners = plan_.run->service.listeners;
+  std::vector<std::string> tcp;
+  for (const release::Listener& listener : listeners)
+    if (listener.address.starts_with("tcp:")) tcp.push_back(listener.address);
+  for (const AskedElsewhere& asked : asked_elsewhere(*plan_.manifest, listeners)) {
+    if (asked.is_gate && !tcp.empty())
+      return Error(Code::manifest_invalid,
+                   "the " + asked.who + " would read one page for both versions")
+          .expected("a url at one of the listeners, " + base::join(tcp, ", "))
+          .got("'" + asked.where + "'")
+          .hint(
+              "serve the page through a listener; if this node moves one (run.listeners), the "
+              "release must ask there");
+    observer().warning(
+        "the " + asked.who + " asks " + asked.where +
+        ", where no listener of this release is: it proves nothing of the candidate");
+  }
+  return base::ok();
+}
+
 // Before the start: what this release asks for and will not get.
 void Engine::say_what_is_missing() {
   if (plan_.service->mechanism() != "steered") {

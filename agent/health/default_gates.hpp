@@ -14,6 +14,10 @@ inline constexpr const char* kOomGate = "kernel:oom_kills";
 inline constexpr const char* kHangCondition = "connections are accepted";
 inline constexpr const char* kMemoryCondition = "memory is near that of the active one";
 
+// Shorter than this it may be a slow answer: a server with one thread accepts nothing meanwhile. A
+// window that does not hold keeps the step open, so nothing that lasts is missed.
+inline constexpr base::Milliseconds kShortestHang{10'000};
+
 // A candidate that needs this much more than the active one leaks; less is a new cache.
 inline constexpr double kMemoryTimes = 3;
 inline constexpr double kMemoryMore = 128.0 * (1 << 20);

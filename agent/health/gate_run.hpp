@@ -1,6 +1,7 @@
 // One gate under judgement: five kinds with one face for the judge.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -26,6 +27,11 @@ Judgement skipped(std::string text);
 
 enum SideIndex : std::uint8_t { kCandidate, kActive, kSides };
 
+// How often we have asked each side over http. An ordinary server counts that like what users ask.
+struct OwnRequests {
+  std::array<std::uint64_t, kSides> asked{};
+};
+
 // What the gates of one judge share. All of it outlives them.
 struct Judging {
   const JudgeSetup& setup;
@@ -33,6 +39,7 @@ struct Judging {
   const ProbeContext* active;     // null when there is no active side
   const ProbeContext& unsteered;  // to someone else's server
   QuestionLoop& loop;
+  OwnRequests& own;
 };
 
 class GateRun {

@@ -14,6 +14,10 @@ namespace {
 constexpr const char* kAccept =
     "text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0;q=0.9,*/*;q=0.1";
 
+// Of our own questions those that are under way at both ends of a window may count in the next one,
+// or not yet.
+constexpr double kUnderWay = 2 * kMaxSteered;
+
 // What the candidate is compared with.
 struct Baseline {
   Counted counted;
@@ -28,6 +32,7 @@ class ScrapeGate : public GateRun {
         condition_(std::move(condition)),
         quantile_(release::quantile_of(condition_.metric)),
         wanted_(std::make_shared<const WantedMetrics>(std::move(wanted))),
+        own_(judging.own),
         question_(judging.loop, page_of(kCandidate, judging.candidate),
                   static_cast<bool>(judging.candidate.steer)) {
     if (judging.active != nullptr)
@@ -54,14 +59,22 @@ class ScrapeGate : public GateRun {
   std::optional<Baseline> baseline(const Pages& pages);
   std::string no_baseline(const Pages& pages) const;
   std::int64_t needed() const;
+  double samples(SideIndex side, const Counted& counted);
+  Judgement too_few(double samples, const Counted& candidate) const;
   base::Json numbers_of(const Counted& counted) const;
   Judgement verdict(bool good, const std::string& what) const;
+  bool more_could_change_it(bool good) const;
+  Judgement past_bounds(const std::string& whose, const Quantile& value) const;
 
   const release::Gate& gate_;
   release::Condition condition_;
   std::optional<double> quantile_;
   std::shared_ptr<const WantedMetrics> wanted_;
   std::array<std::shared_ptr<PageReader>, kSides> readers_;  // of the pages that are under way
+  OwnRequests& own_;
+  OwnRequests own_before_page_;                       // the page that was asked for last
+  OwnRequests own_before_window_;                     // the page at the beginning of this window
+  std::array<bool, kSides> counts_ours_{true, true};  // until it turns out that it can't
   PairedQuestion question_;
   std::optional<Pages> before_;  // the pages at the beginning of this window, once they are there
   std::int64_t began_us_ = 0;
@@ -72,6 +85,7 @@ class ScrapeGate : public GateRun {
 QuestionLoop::Start ScrapeGate::page_of(SideIndex side, const ProbeContext& context) {
   return [this, side, &context](CURLM* multi) {
     readers_[side] = std::make_shared<PageReader>(wanted_);
+    own_before_page_.asked[side] = own_.asked[side]++;
     const Page page{.url = gate_.url, .accept = kAccept, .timeout = gate_.timeout};
     return start_page(page, readers_[side], context, multi);
   };
@@ -114,20 +128,20 @@ ScrapeGate::Pages ScrapeGate::take_pages() {
 
 void ScrapeGate::begin_window(Pages pages) {
   before_ = std::move(pages);
+  own_before_window_ = own_before_page_;
   began_us_ = base::monotonic_now_us();
   question_.ask_in(gate_.window);
 }
 
 Judgement ScrapeGate::judge(const Pages& pages) {
   const Counted candidate = counted(*(*before_)[kCandidate], *pages[kCandidate]);
+  const double samples = this->samples(kCandidate, candidate);
   const std::optional<Baseline> baseline = this->baseline(pages);
   Judgement judgement;
   if (const auto why = missing(pages)) {
     judgement = no_data(*why);
-  } else if (candidate.whole < static_cast<double>(needed())) {
-    judgement =
-        no_data(number_text(candidate.whole) + " of " + std::to_string(needed()) + " samples");
-    judgement.is_too_few = true;
+  } else if (samples < static_cast<double>(needed())) {
+    judgement = too_few(samples, candidate);
   } else if (!condition_.relative) {
     judgement = judge_alone(candidate);
   } else if (!baseline) {
@@ -145,6 +159,14 @@ Judgement ScrapeGate::judge(const Pages& pages) {
   return judgement;
 }
 
+// "http_requests_total with the label code"
+std::string errors_text(const MetricMatch& errors) {
+  const std::vector<std::string> labels = errors.labels();
+  if (labels.empty()) return errors.name();
+  return errors.name() + (labels.size() == 1 ? " with the label " : " with the labels ") +
+         base::join(labels, ", ");
+}
+
 // Why the candidate's page says nothing.
 std::optional<std::string> ScrapeGate::missing(const Pages& pages) const {
   const MetricsPage& page = *pages[kCandidate];
@@ -155,24 +177,23 @@ std::optional<std::string> ScrapeGate::missing(const Pages& pages) const {
   if (page.whole.empty()) return "the page has no series of " + wanted_->whole->name();
   const auto has_part = [](const std::optional<MetricsPage>& one) { return one && one->has_part; };
   if (has_part(pages[kCandidate]) || has_part(pages[kActive])) return std::nullopt;
-  if (wanted_->part) return "no page has " + wanted_->part->name() + ", not even with 0";
+  if (wanted_->part) return "no page has " + errors_text(*wanted_->part) + ", not even with 0";
   return wanted_->whole->name() +
-         " has no label code, status or status_code: name what failed with 'errors'";
+         " has no label code, status or status_code with a status of HTTP: name what failed with "
+         "'errors'";
 }
 
 std::optional<Baseline> ScrapeGate::baseline(const Pages& pages) {
-  const auto is_enough = [this](const Counted& counted) {
-    return counted.whole >= static_cast<double>(needed());
-  };
+  const auto enough = static_cast<double>(needed());
   if (pages[kActive] && (*before_)[kActive]) {
     Counted window = counted(*(*before_)[kActive], *pages[kActive]);
-    if (is_enough(window)) {
+    if (samples(kActive, window) >= enough) {
       last_window_ = window;
       return Baseline{std::move(window), "window"};
     }
   }
   if (last_window_) return Baseline{*last_window_, "earlier window"};
-  if (lifetime_ && is_enough(*lifetime_)) return Baseline{*lifetime_, "lifetime"};
+  if (lifetime_ && lifetime_->whole >= enough) return Baseline{*lifetime_, "lifetime"};
   return std::nullopt;
 }
 
@@ -189,6 +210,22 @@ std::int64_t ScrapeGate::needed() const {
   const double beyond = static_cast<double>(kMinBeyondQuantile) / (1 - *quantile_);
   // p99 are 500, whatever 1 - 0.99 is to a computer
   return std::max(kMinSamples, static_cast<std::int64_t>(std::ceil(beyond - 1e-6)));
+}
+
+// In this window, of users. A server that counted less than we have asked does not count ours.
+double ScrapeGate::samples(SideIndex side, const Counted& counted) {
+  if (!wanted_->may_count_ours) return counted.whole;
+  const auto ours = static_cast<double>(own_.asked[side] - own_before_window_.asked[side]);
+  counts_ours_[side] = counts_ours_[side] && counted.whole + kUnderWay >= ours;
+  return counts_ours_[side] ? std::max(0.0, counted.whole - ours) : counted.whole;
+}
+
+Judgement ScrapeGate::too_few(double samples, const Counted& candidate) const {
+  std::string text = number_text(samples) + " of " + std::to_string(needed()) + " samples";
+  if (samples < candidate.whole) text += ", without what may be our own questions";
+  Judgement judgement = no_data(std::move(text));
+  judgement.is_too_few = true;
+  return judgement;
 }
 
 base::Json ScrapeGate::numbers_of(const Counted& counted) const {
@@ -221,6 +258,16 @@ std::string quantile_text(const Quantile& quantile) {
   return (quantile.at_least ? "at least " : "") + number_text(quantile.value) + " s";
 }
 
+// What is only known to be that or more may be past any limit.
+bool ScrapeGate::more_could_change_it(bool good) const {
+  return good == is_upper(condition_.comparison);
+}
+
+Judgement ScrapeGate::past_bounds(const std::string& whose, const Quantile& value) const {
+  return no_data(whose + condition_.metric + " is past the highest bound of the histogram, " +
+                 number_text(value.value) + " s");
+}
+
 Judgement ScrapeGate::judge_alone(const Counted& candidate) const {
   if (!quantile_) {
     const double ratio = candidate.part / candidate.whole;
@@ -229,10 +276,7 @@ Judgement ScrapeGate::judge_alone(const Counted& candidate) const {
   const auto value = quantile(*quantile_, candidate.latency);
   if (!value) return no_data("the histogram has no buckets to interpolate between");
   const bool good = holds(condition_.comparison, value->value, condition_.limit);
-  // what is only known to be that or more may be past any limit
-  if (good && value->at_least && is_upper(condition_.comparison))
-    return no_data(condition_.metric + " is past the highest bound of the histogram, " +
-                   number_text(value->value) + " s");
+  if (more_could_change_it(good) && value->at_least) return past_bounds("", *value);
   return verdict(good, quantile_text(*value) + " (of " + number_text(candidate.whole) + ")");
 }
 
@@ -260,11 +304,10 @@ Judgement ScrapeGate::judge_quantile_beside(const Counted& candidate,
   const auto theirs = quantile(*quantile_, baseline.counted.latency);
   if (!ours || !theirs) return no_data("the histogram has no buckets to interpolate between");
   const bool good = holds(condition_.comparison, ours->value, condition_.limit * theirs->value);
-  const bool is_open = is_upper(condition_.comparison) ? ours->at_least : theirs->at_least;
-  if (good && is_open)
-    return no_data(condition_.metric + " is past the highest bound of the histogram, " +
-                   number_text(is_upper(condition_.comparison) ? ours->value : theirs->value) +
-                   " s");
+  const bool ours_decides = more_could_change_it(good);
+  if (ours_decides && ours->at_least) return past_bounds("", *ours);
+  // the more the active one has, the more is allowed, or asked for
+  if (!ours_decides && theirs->at_least) return past_bounds("the active one's ", *theirs);
   return verdict(good, quantile_text(*ours) + ", the active one " + quantile_text(*theirs));
 }
 

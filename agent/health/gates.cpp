@@ -87,6 +87,7 @@ struct GateJudge::State {
   ProbeContext unsteered;
   ProbeContext candidate;
   ProbeContext active;
+  OwnRequests own;
   std::optional<QuestionLoop> loop;
   std::unique_ptr<ProbePanel> panel;
   std::vector<Judged> gates;
@@ -101,7 +102,7 @@ struct GateJudge::State {
 
 base::Status GateJudge::State::prepare() {
   UPD_ASSIGN(loop, QuestionLoop::make(setup.context));
-  const Judging judging{setup, candidate, setup.active ? &active : nullptr, unsteered, *loop};
+  const Judging judging{setup, candidate, setup.active ? &active : nullptr, unsteered, *loop, own};
   UPD_ASSIGN(panel, ProbePanel::make(judging, on_probe, on_gate));
   return add_gates(judging);
 }

@@ -10,12 +10,16 @@
 //
 // What a scrape gate counts where it does not say so:
 //   requests  http_requests_total, all series
-//   errors    those of the requests whose label code, status or status_code begins with 5
+//   errors    those of the requests whose label code, status or status_code is a 5.. of HTTP
 //   latency   http_request_duration_seconds, a classic histogram (its _bucket series with "le")
 // Counters are differenced series by series: one that fell was started anew and counts from 0, and
 // so does one that appears. A page without the counters is no data; so is one without any that says
 // what failed, as 0 errors could be no errors or no such counter. The relative `ratio` is a test of
 // events among events: a numerator that counts bytes or seconds can only be judged absolutely.
+//
+// Our own probes and looks at the page are no samples: an ordinary server counts them among its
+// requests, so as many as were asked are taken off what must be enough. Not where the selector of
+// requests has matchers, which can leave them out, nor once a page has counted fewer.
 //
 // Too few samples are no data too, but a window that goes on: on_no_data = "fail" is not meant for
 // them, no_data_timeout is.
@@ -103,9 +107,9 @@ struct Standing {
   bool no_data = false;     // that one waits for data (on_no_data = "pause")
 };
 
-// The gates of a release that wrote no kernel gate of its own: its queue, its memory, kills for
-// want of memory. They need no traffic.
-std::vector<release::Gate> default_gates();
+// The gates of a release that wrote no kernel gate of its own, judged once per `window`: its queue,
+// its memory, kills for want of memory. They need no traffic.
+std::vector<release::Gate> default_gates(base::Milliseconds window);
 
 class GateJudge {
  public:

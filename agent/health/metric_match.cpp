@@ -1,5 +1,7 @@
 #include "agent/health/metric_match.hpp"
 
+#include <algorithm>
+
 namespace updagent::health {
 
 using Kind = release::LabelMatcher::Kind;
@@ -30,6 +32,20 @@ bool MetricMatch::operator()(const Sample& sample) const {
   for (std::size_t i = 0; i < selector_.matchers.size(); ++i)
     if (!holds(i, std::string(sample.label(selector_.matchers[i].label)))) return false;
   return true;
+}
+
+bool MetricMatch::could_mean(const Sample& sample) const {
+  if (sample.name != selector_.name) return false;
+  return std::ranges::none_of(
+      labels(), [&](const std::string& label) { return sample.label(label).empty(); });
+}
+
+// Not those that may be missing: `!=` of a value, `=` of none.
+std::vector<std::string> MetricMatch::labels() const {
+  std::vector<std::string> labels;
+  for (std::size_t i = 0; i < selector_.matchers.size(); ++i)
+    if (!holds(i, "")) labels.push_back(selector_.matchers[i].label);
+  return labels;
 }
 
 bool MetricMatch::holds(std::size_t index, const std::string& value) const {

@@ -19,6 +19,10 @@ class MetricMatch {
   static base::Result<MetricMatch> make(release::MetricSelector selector);
   const std::string& name() const { return selector_.name; }
   bool operator()(const Sample& sample) const;
+  // Of its name, with every label that it asks for, whatever their values.
+  bool could_mean(const Sample& sample) const;
+  // Those labels.
+  std::vector<std::string> labels() const;
 
  private:
   struct RegexFree {

@@ -39,10 +39,18 @@ const std::string& or_default(const std::string& text, const std::string& otherw
   return text.empty() ? otherwise : text;
 }
 
-// "503", "5xx"; nothing where no label says how it ended.
+// "503", "5xx", "5XX".
+bool is_http_status(std::string_view text) {
+  const auto is_digit_or_x = [](char c) { return (c >= '0' && c <= '9') || c == 'x' || c == 'X'; };
+  return text.size() == 3 && text[0] >= '1' && text[0] <= '5' && is_digit_or_x(text[1]) &&
+         is_digit_or_x(text[2]);
+}
+
+// Nothing where no label says how it ended, or in words of its own ("error", "INTERNAL"): that none
+// of those begins with 5 proves nothing.
 std::optional<bool> is_server_error(const Sample& sample) {
   for (const std::string_view label : kStatusLabels)
-    if (const std::string_view status = sample.label(label); !status.empty())
+    if (const std::string_view status = sample.label(label); is_http_status(status))
       return status.front() == '5';
   return std::nullopt;
 }
@@ -72,7 +80,12 @@ std::optional<double> bound_of(std::string_view text) {
 Result<WantedMetrics> wanted_metrics(const release::Gate& gate,
                                      const release::Condition& condition) {
   WantedMetrics wanted;
-  if (release::quantile_of(condition.metric)) {
+  const bool is_quantile = release::quantile_of(condition.metric).has_value();
+  // one with matchers is taken at its word; what `ratio` counts are no requests
+  wanted.may_count_ours =
+      condition.metric != "ratio" &&
+      (is_quantile ? gate.latency : gate.requests).find('{') == std::string::npos;
+  if (is_quantile) {
     UPD_ASSIGN(wanted.latency,
                match_of(gate, or_default(gate.latency, kDefaultLatency), "latency", kBucket));
     return wanted;
@@ -118,8 +131,8 @@ Status PageReader::add(const Sample& sample) {
 Status PageReader::add_part(const Sample& sample) {
   if (!wanted_->whole) return ok();
   if (wanted_->part) {
-    // that none of its name is an error must be known from that there is the name
-    page_.has_part = page_.has_part || sample.name == wanted_->part->name();
+    // that none is an error must be known from that there are some which could be
+    page_.has_part = page_.has_part || wanted_->part->could_mean(sample);
     return (*wanted_->part)(sample) ? keep(sample, "", page_.part) : ok();
   }
   if (!(*wanted_->whole)(sample)) return ok();

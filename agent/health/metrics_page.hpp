@@ -23,6 +23,8 @@ struct WantedMetrics {
   std::optional<MetricMatch>
       part;  // errors, numerator; nothing: those of `whole` with a status of 5..
   std::optional<MetricMatch> latency;  // by the name of its buckets
+  // Nothing in the selector of requests leaves our own questions out.
+  bool may_count_ours = false;
 };
 // With the defaults that gates.hpp names. Code::manifest_invalid for a selector that is none.
 base::Result<WantedMetrics> wanted_metrics(const release::Gate& gate,
@@ -32,7 +34,7 @@ struct MetricsPage {
   CounterSet whole;
   CounterSet part;
   BucketSet latency;
-  bool has_part = false;  // a series of the name of `part`, or one of `whole` with a status
+  bool has_part = false;  // a series that `part` could mean, or one of `whole` with a status
 };
 
 // What was counted: in a window, or in a life.

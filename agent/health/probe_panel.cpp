@@ -33,16 +33,18 @@ void ProbePanel::add(const release::Probe& probe, const Judging& judging,
                      const GateJudge::OnGate& on_gate) {
   Watched& watched = watched_.emplace_back();
   watched.probe = &probe;
-  const auto ask = [&](const ProbeContext& context) {
-    const auto start = [&probe, &context](CURLM* multi) {
+  const auto ask = [&](SideIndex side, const ProbeContext& context) {
+    std::uint64_t& asked = judging.own.asked[side];
+    const auto start = [&probe, &context, &asked](CURLM* multi) {
+      if (probe.type == release::ProbeType::http) ++asked;
       return start_probe(probe, context, multi);
     };
     return loop_.add(start, is_steered(probe, context));
   };
-  watched.sides[kCandidate].question = ask(judging.candidate);
+  watched.sides[kCandidate].question = ask(kCandidate, judging.candidate);
   // what can't be brought to the active one would only ask the candidate twice
   if (judging.active != nullptr && is_steered(probe, *judging.active))
-    watched.sides[kActive].question = ask(*judging.active);
+    watched.sides[kActive].question = ask(kActive, *judging.active);
   for (const release::Gate& gate : judging.setup.gates)
     if (gate.type == release::GateType::probe && gate.probe == probe.name)
       watched.tallies.emplace_back(gate, on_gate);

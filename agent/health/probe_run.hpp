@@ -41,6 +41,10 @@ struct EasyFree {
   void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
 };
 
+// The policy has a few places for connections that are steered. Where others have all of them that
+// is nothing against the release: the next try is so much later, until the question's time is over.
+inline constexpr base::Milliseconds kSteerAgain{20};
+
 // A question that libcurl asks: made, added to the multi handle, and removed with the object. It
 // goes where the context's `steer` brings it.
 class Transfer : public ProbeRun {
@@ -54,6 +58,7 @@ class Transfer : public ProbeRun {
   bool begin();
   void end(CURLcode code) { code_ = code; }  // the loop found it among the done ones
   std::optional<Finding> look() override;
+  std::optional<base::Milliseconds> look_again() const override;
 
  protected:
   virtual Finding judge(CURLcode code) = 0;
@@ -74,13 +79,18 @@ class Transfer : public ProbeRun {
  private:
   static curl_socket_t open_socket(void* self, curlsocktype purpose, curl_sockaddr* address);
   bool steer(int fd, const curl_sockaddr& address);
+  bool waits_for_a_place() const;
+  bool add();
   bool set_proxy_header(const sockaddr* to);
 
   base::Milliseconds limit_;
+  base::Deadline end_;
+  base::Deadline next_try_;
   const ProbeContext& context_;
   CURLM* multi_;
   std::function<void()> unsteer_;
   std::string steer_problem_;
+  bool is_busy_ = false;  // that is the problem
   std::unique_ptr<CURL, EasyFree> easy_;
   std::array<char, CURL_ERROR_SIZE> message_{};
   bool options_ok_ = true;

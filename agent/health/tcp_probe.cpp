@@ -31,7 +31,7 @@ class TcpRun : public Transfer {
     return Transfer::look();
   }
   std::optional<base::Milliseconds> look_again() const override {
-    if (code() != CURLE_OK) return std::nullopt;
+    if (code() != CURLE_OK) return Transfer::look_again();
     return kLookAgain;
   }
 

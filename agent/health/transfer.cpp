@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -36,8 +37,12 @@ bool Transfer::steer(int fd, const curl_sockaddr& address) {
   auto undo = context_.steer(fd, &address.addr);
   if (!undo) {
     steer_problem_ = undo.error().line();
+    is_busy_ = undo.error().code() == base::Code::busy;
+    next_try_ = base::Deadline::in(kSteerAgain);
     return false;
   }
+  steer_problem_.clear();
+  is_busy_ = false;
   if (unsteer_) unsteer_();  // of the address that was tried before
   unsteer_ = std::move(*undo);
   return true;
@@ -62,16 +67,18 @@ void Transfer::set_request(const std::string& url, const char* user_agent, curl_
 }
 
 Transfer::Transfer(base::Milliseconds limit, const ProbeContext& context, CURLM* multi)
-    : limit_(limit), context_(context), multi_(multi), easy_(curl_easy_init()) {
+    : limit_(limit),
+      end_(base::Deadline::in(limit)),
+      next_try_(end_),
+      context_(context),
+      multi_(multi),
+      easy_(curl_easy_init()) {
   if (!easy_) return;
-  const auto limit_ms = static_cast<long>(limit.count());
   set(CURLOPT_PRIVATE, static_cast<void*>(this));
   set(CURLOPT_ERRORBUFFER, message_.data());
   set(CURLOPT_OPENSOCKETFUNCTION, &Transfer::open_socket);
   set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(this));
   set(CURLOPT_NOSIGNAL, 1L);
-  set(CURLOPT_TIMEOUT_MS, limit_ms);
-  set(CURLOPT_CONNECTTIMEOUT_MS, limit_ms);
   // The question is to this node: no proxy of the environment may answer it.
   set(CURLOPT_PROXY, "");
   set(CURLOPT_NOPROXY, "*");
@@ -91,14 +98,37 @@ Transfer::~Transfer() {
 }
 
 bool Transfer::begin() {
-  if (!easy_ || !options_ok_) return false;
-  added_ = curl_multi_add_handle(multi_, easy_.get()) == CURLM_OK;
+  if (!easy_) return false;
+  end_ = base::Deadline::in(limit_);
+  return add();
+}
+
+bool Transfer::add() {
+  const auto left_ms = std::max(1L, static_cast<long>(end_.left().count()));  // 0 is no limit
+  set(CURLOPT_TIMEOUT_MS, left_ms);
+  set(CURLOPT_CONNECTTIMEOUT_MS, left_ms);
+  added_ = options_ok_ && curl_multi_add_handle(multi_, easy_.get()) == CURLM_OK;
   return added_;
+}
+
+bool Transfer::waits_for_a_place() const {
+  return is_busy_ && code_ && *code_ != CURLE_OK && !end_.passed();
 }
 
 std::optional<Finding> Transfer::look() {
   if (!code_) return std::nullopt;
-  return judge(*code_);
+  if (!waits_for_a_place()) return judge(*code_);
+  if (!next_try_.passed()) return std::nullopt;
+  curl_multi_remove_handle(multi_, easy_.get());
+  code_.reset();
+  message_[0] = '\0';
+  if (!add()) code_ = CURLE_FAILED_INIT;
+  return std::nullopt;
+}
+
+std::optional<base::Milliseconds> Transfer::look_again() const {
+  if (!waits_for_a_place()) return std::nullopt;
+  return std::max(next_try_.left(), base::Milliseconds(1));
 }
 
 std::string Transfer::transfer_problem(CURLcode code) const {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <utility>
 
 #include "agent/health/probe_run.hpp"
 
@@ -61,7 +62,10 @@ class Asker {
     set(CURLOPT_URL, url.c_str());
     message_[0] = '\0';
     steer_problem_.clear();
+    is_busy_ = false;
   }
+  // Others have all places of the policy: it is asked again.
+  bool is_busy() const { return is_busy_; }
   std::string problem(CURLcode code) const {
     if (!steer_problem_.empty()) return steer_problem_;
     return message_[0] != '\0' ? message_.data() : curl_easy_strerror(code);
@@ -86,8 +90,11 @@ class Asker {
     auto undo = asker.context_.steer(fd.get(), &address->addr);
     if (!undo) {
       asker.steer_problem_ = undo.error().line();
+      asker.is_busy_ = undo.error().code() == Code::busy;
       return CURL_SOCKET_BAD;
     }
+    asker.steer_problem_.clear();
+    asker.is_busy_ = false;
     asker.steered_is_over();
     asker.unsteer_ = std::move(*undo);
     return fd.release();
@@ -102,6 +109,7 @@ class Asker {
   const ProbeContext& context_;
   std::function<void()> unsteer_;
   std::string steer_problem_;
+  bool is_busy_ = false;
   std::array<char, CURL_ERROR_SIZE> message_{};
   bool options_ok_ = true;
   std::unique_ptr<CURL, EasyFree> easy_;
@@ -158,14 +166,25 @@ class WarmUp {
     const auto path = static_cast<std::size_t>(asked_) % warmup_.paths.size();
     asker.aim(origin_ + warmup_.paths[path]);
     if (!asker.usable()) return warmup_refused("an option is not known");
-    const CURLMcode code = curl_multi_add_handle(multi_.get(), asker.easy());
-    if (code != CURLM_OK) return warmup_refused(curl_multi_strerror(code));
+    UPD_TRY(add(asker));
     ++asked_;
     ++under_way_;
     return base::ok();
   }
 
+  Status add(const Asker& asker) {
+    const CURLMcode code = curl_multi_add_handle(multi_.get(), asker.easy());
+    return code == CURLM_OK ? base::ok() : Status(warmup_refused(curl_multi_strerror(code)));
+  }
+
+  Status ask_waiting() {
+    if (waiting_.empty() || !next_try_.passed()) return base::ok();
+    for (const Asker* asker : std::exchange(waiting_, {})) UPD_TRY(add(*asker));
+    return base::ok();
+  }
+
   Status step() {
+    UPD_TRY(ask_waiting());
     int running = 0;
     const CURLMcode code = curl_multi_perform(multi_.get(), &running);
     if (code != CURLM_OK) return warmup_refused(curl_multi_strerror(code));
@@ -186,6 +205,11 @@ class WarmUp {
     curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
     curl_multi_remove_handle(multi_.get(), easy);
     asker->steered_is_over();
+    if (code != CURLE_OK && asker->is_busy()) {
+      next_try_ = base::Deadline::in(kSteerAgain);
+      waiting_.push_back(asker);
+      return base::ok();
+    }
     --under_way_;
     if (code == CURLE_OK && status > 0)
       ++result_.answered;
@@ -200,7 +224,7 @@ class WarmUp {
       others.push_back({context_.interrupt->fd(), CURL_WAIT_POLLIN, 0});
     const std::size_t before = others.size();
     for (const Served& other : context_.served) others.push_back({other.fd, CURL_WAIT_POLLIN, 0});
-    const auto span = std::min(kWarmupTick, end_.left());
+    const auto span = std::min(waiting_.empty() ? kWarmupTick : kSteerAgain, end_.left());
     const CURLMcode code =
         curl_multi_poll(multi_.get(), others.data(), static_cast<unsigned>(others.size()),
                         static_cast<int>(span.count()), nullptr);
@@ -223,6 +247,8 @@ class WarmUp {
   base::Deadline tick_ = base::Deadline::in(kWarmupTick);
   std::unique_ptr<CURLM, MultiFree> multi_;
   std::vector<std::unique_ptr<Asker>> askers_;
+  std::vector<Asker*> waiting_;  // for a place in the policy
+  base::Deadline next_try_ = base::Deadline::in(base::Milliseconds(0));
   WarmupResult result_;
   std::int64_t asked_ = 0;
   std::size_t under_way_ = 0;

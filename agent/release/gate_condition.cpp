@@ -21,6 +21,8 @@ constexpr std::size_t kMaxConditionBytes = 128;
 constexpr double kMaxLimit = 9'007'199'254'740'992.0;
 constexpr double kPercent = 100;
 
+// What follows the traffic is not compared: at 1 % the candidate has hardly any, at 100 % the
+// active one has none, and a limit of 0 times anything would undo every release.
 struct Metric {
   std::string_view name;
   bool may_be_relative = true;
@@ -31,12 +33,12 @@ constexpr Metric kScrapeMetrics[] = {{.name = "error_ratio", .is_share = true}, 
 constexpr Metric kPrometheusMetrics[] = {{.name = "value"}};
 constexpr Metric kKernelMetrics[] = {
     {.name = "accepted_ratio", .may_be_relative = false, .is_share = true},
-    {.name = "cpu"},
+    {.name = "cpu", .may_be_relative = false},
     {.name = "crashes", .may_be_relative = false},
-    {.name = "descriptors"},
+    {.name = "descriptors", .may_be_relative = false},
     {.name = "memory", .is_size = true},
     {.name = "oom_kills", .may_be_relative = false},
-    {.name = "queue"}};
+    {.name = "queue", .may_be_relative = false}};
 constexpr Metric kQuantile = {.name = "p99"};
 
 bool is_digit(char c) {

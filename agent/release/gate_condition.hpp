@@ -19,8 +19,8 @@ inline constexpr std::size_t kMaxPatternBytes = 256;  // of =~ and !~
 //   prometheus  value
 //   kernel      queue, accepted_ratio, memory (bytes), cpu (processors), descriptors, crashes,
 //   oom_kills
-// OP is <=, <, >= or >; NUMBER is not negative, for memory also a size as "512MiB". crashes,
-// oom_kills and accepted_ratio are absolute only.
+// OP is <=, <, >= or >; NUMBER is not negative, for memory also a size as "512MiB". Of kernel only
+// memory may be relative.
 base::Result<Condition> parse_condition(std::string_view text, GateType type,
                                         const std::string& place, base::Code code);
 // 0.99 of "p99"; nothing for what is no quantile.

@@ -131,6 +131,14 @@ class Switches(unittest.TestCase):
         self.service.switch("unhealthy", "1")
         self.assertEqual((self.service.get("/healthz").status, self.service.get().status), (503, 200))
 
+    def test_metrics_of_all_requests(self):
+        def counted():
+            self.service.get("/healthz")
+            return re.findall(r"^http_requests_total\S* (\d+)$", self.service.get("/metrics").text, re.MULTILINE)
+        self.assertEqual(counted(), counted())
+        self.service.switch("count-all", "1")
+        self.assertNotEqual(counted(), counted())
+
     def test_leak(self):
         before = census.pss_kib(self.service.pid)
         self.service.switch("leak", "1024")

@@ -22,17 +22,21 @@ http {{
   server {{ listen 127.0.0.1:{port}; location / {{ return 200 "{version}"; }} location = /healthz {{ return {health} "x"; }} }}
 }}
 """
-# The standard library's server; all that it has of its own is a header, and what each request costs in memory.
+# The standard library's server; all that it has of its own is a header, what each request costs in memory and what the
+# first one takes.
 PYTHON = """import http.server
+import time
 KEPT = []
+SLOW = [{slow_s}]
 class Handler(http.server.SimpleHTTPRequestHandler):
     def end_headers(self):
+        time.sleep(SLOW.pop() if SLOW else 0)
         KEPT.append(bytearray(b"x") * {bytes} if sum(map(len, KEPT)) < {most} else b"")
         self.send_header("X-Generation", "{version}")
         super().end_headers()
     def log_message(self, *_):
         pass
-http.server.ThreadingHTTPServer(("127.0.0.1", {port}), Handler).serve_forever()
+http.server.{server}(("127.0.0.1", {port}), Handler).serve_forever()
 """
 MIB = 1024 * 1024
 
@@ -117,16 +121,21 @@ url = "http://127.0.0.1:{port}/healthz"
         self.assert_hang_is_undone()
 
 
-class HttpServer(Plain):
+class Python(Plain):
     service = """command = ["/usr/bin/python3", "serve.py"]
 protocol = "inject"
 stop_timeout = "2s"
 """
 
-    @classmethod
-    def program(cls, version, kept=0):
-        return "serve.py", PYTHON.format(version=version, port=cls.port, bytes=max(1, kept), most=600 * MIB if kept else 0)
+    server = "ThreadingHTTPServer"
 
+    @classmethod
+    def program(cls, version, kept=0, slow_s=0):
+        return "serve.py", PYTHON.format(version=version, port=cls.port, bytes=max(1, kept), most=600 * MIB if kept else 0,
+                                         server=cls.server, slow_s=slow_s)
+
+
+class HttpServer(Python):
     def test_a_good_one_is_committed_though_it_has_no_probe(self):
         self.upgrade()
 
@@ -137,6 +146,19 @@ stop_timeout = "2s"
         done = self.apply(self.release(kept=4 * MIB)).end()
         self.assert_undone(done, code="gate_failed")
         self.assertIn("memory", json.dumps(self.failed_stage(done)["detail"]))
+
+
+class OneThread(Python):
+    """It accepts nothing while it answers, and its first answer takes longer than three windows of the default gates."""
+
+    server = "HTTPServer"
+
+    def test_a_slow_answer_is_no_hang(self):
+        done = self.apply(self.release(slow_s=7)).end()
+        self.assert_committed(done, self.newest)
+        hangs = [event for event in self.events_of(done)
+                 if (event["event"], event["detail"].get("gate")) == ("gate.failed", "kernel:hang")]
+        self.assertGreaterEqual(len(hangs), 2, "it was looked at while it was slow")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 // What of a release's steps and gates is had on this node, at this moment.
+#include "agent/deploy/rollout_plan.hpp"
+
 #include <gtest/gtest.h>
 
-#include "agent/deploy/rollout.hpp"
+#include "agent/health/default_gates.hpp"
 
 namespace updagent::deploy {
 namespace {
@@ -36,7 +38,7 @@ std::vector<std::string> names(const std::vector<release::Gate>& gates) {
 }
 
 std::size_t defaults() {
-  return health::default_gates().size();
+  return health::default_gates(kLeastForDefaultGates).size();
 }
 
 TEST(StepsToTake, Where_connections_are_steered_one_by_one_they_are_the_releases) {
@@ -180,6 +182,53 @@ TEST(GatesToJudge, Windows_of_default_gates_follow_the_shortest_span) {
     ASSERT_EQ(gates.size(), defaults());
     for (const release::Gate& each : gates)
       EXPECT_EQ(each.window, Milliseconds(one.window_ms)) << each.name;
+  }
+}
+
+// A server with one thread accepts nothing while it answers: a page of some seconds is no hang.
+TEST(GatesToJudge, A_hang_is_one_that_lasts_however_short_the_windows_are) {
+  struct Case {
+    int watch_seconds;
+    int window_ms;
+    int failures;
+  };
+  for (const Case& one : {Case{2, 1'000, 10}, {10, 2'000, 5}, {15, 3'000, 4}, {60, 5'000, 2}}) {
+    Wish wish;
+    wish.manifest.rollout.watch = Milliseconds(one.watch_seconds * 1000);
+    for (const release::Gate& each : wish.judged().gates) {
+      if (each.name != health::kHangGate) continue;
+      EXPECT_EQ(each.window, Milliseconds(one.window_ms));
+      EXPECT_EQ(each.failures, one.failures) << one.watch_seconds;
+    }
+  }
+}
+
+release::Gate kernel_gate(const std::string& condition, int window_ms) {
+  release::Gate made = gate("k", GateType::kernel);
+  made.condition = condition;
+  made.window = Milliseconds(window_ms);
+  return made;
+}
+
+TEST(LookEvery, Without_kernel_gates_it_is_seldom) {
+  const std::vector<release::Gate> gates = {gate("errors", GateType::scrape)};
+  EXPECT_EQ(look_every(gates).figures, Milliseconds(500));
+  EXPECT_EQ(look_every(gates).thorough, Milliseconds(5'000));
+}
+
+TEST(LookEvery, Each_look_of_a_short_window_has_figures_of_its_own) {
+  const std::vector<release::Gate> gates = {kernel_gate("queue <= 10", 10'000),
+                                            kernel_gate("cpu <= 1", 500)};
+  EXPECT_EQ(look_every(gates).figures, Milliseconds(50));
+  EXPECT_EQ(look_every(gates).thorough, Milliseconds(5'000)) << "nobody asks for memory";
+}
+
+TEST(LookEvery, Each_window_has_memory_and_descriptors_of_its_own) {
+  for (const std::string condition :
+       {"memory <= 2 x active", "descriptors <= 100", health::kMemoryCondition}) {
+    const std::vector<release::Gate> gates = {kernel_gate(condition, 2'000),
+                                              kernel_gate(condition, 60'000)};
+    EXPECT_EQ(look_every(gates).thorough, Milliseconds(1'000)) << condition;
   }
 }
 

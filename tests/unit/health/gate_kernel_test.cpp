@@ -25,10 +25,9 @@ class KernelGate : public GateCase {
     gates_[0].window = base::Milliseconds(300);
   }
   void wants_default(const char* name) {
-    for (const release::Gate& one : default_gates())
+    for (const release::Gate& one : default_gates(base::Milliseconds(300)))
       if (one.name == name) gates_ = {one};
     ASSERT_EQ(gates_.size(), 1U);
-    gates_[0].window = base::Milliseconds(300);
     gates_[0].failures = 1;
   }
   Figures figures_;
@@ -115,8 +114,7 @@ TEST_F(KernelGate, Without_the_kernel_it_is_skipped) {
 // --- the default gates
 
 TEST_F(KernelGate, The_default_gates_pass_where_a_node_knows_nothing) {
-  gates_ = default_gates();
-  for (release::Gate& one : gates_) one.window = base::Milliseconds(300);
+  gates_ = default_gates(base::Milliseconds(300));
   looks([](Figures&) {});
   EXPECT_FALSE(run([this] { return judge_ && judge_->standing().all_passed; }).has_value());
   EXPECT_FALSE(run([this] { return reports_.size() >= 5; }).has_value());
@@ -183,8 +181,7 @@ TEST_F(KernelGate, Several_times_a_little_memory_is_none) {
 
 TEST_F(KernelGate, A_kill_for_want_of_memory_is_a_failure) {
   looks([](Figures& now) { now.candidate.oom_kills = 1; });
-  gates_ = default_gates();
-  for (release::Gate& one : gates_) one.window = base::Milliseconds(300);
+  gates_ = default_gates(base::Milliseconds(300));
   EXPECT_EQ(verdict().reason, "gate 'kernel:oom_kills' failed: oom_kills 1, expected <= 0");
 }
 

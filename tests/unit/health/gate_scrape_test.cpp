@@ -24,7 +24,27 @@ class ScrapeGate : public GateCase {
   void wants(const std::string& condition) {
     release::Gate one = gate(release::GateType::scrape, condition);
     one.url = url();
+    // taken at its word: what we ask ourselves is not among these
+    one.requests = R"(http_requests_total{path!="/metrics"})";
+    one.latency = R"(http_request_duration_seconds{path!="/metrics"})";
     gates_ = {one};
+  }
+  // All that the page has.
+  void wants_all(const std::string& condition, std::int64_t min_samples) {
+    wants(condition);
+    gates_[0].requests.clear();
+    gates_[0].latency.clear();
+    gates_[0].min_samples = min_samples;
+  }
+  // Each answer to one of our questions counts so much.
+  void grows(const std::string& side, int begin, double each) {
+    std::vector<std::string> all;
+    for (int i = 0; i < 400; ++i) all.push_back(requests(begin + static_cast<int>(i * each), 0));
+    pages(side, all);
+  }
+  void asks_every(int interval_ms) {
+    probes_ = {http_probe(url())};
+    probes_[0].interval = base::Milliseconds(interval_ms);
   }
 };
 
@@ -211,6 +231,53 @@ TEST_F(ScrapeGate, Without_an_active_one_what_is_relative_is_skipped_once) {
   EXPECT_TRUE(judge_->standing().all_passed);
 }
 
+// --- our own questions
+
+TEST_F(ScrapeGate, What_only_we_have_asked_is_no_sample) {
+  grows("candidate", 0, 1);
+  pages("active", {requests(0, 0)});
+  asks_every(50);
+  wants_all("error_ratio <= 0.05", 2);
+  gates_[0].no_data_timeout = base::Milliseconds(1000);
+  EXPECT_EQ(
+      verdict().reason,
+      "gate 'g' has had no data for 1s: 0 of 2 samples, without what may be our own questions");
+}
+
+TEST_F(ScrapeGate, Nor_is_it_one_of_a_quantile) {
+  std::vector<std::string> all;
+  for (int i = 0; i < 400; ++i) all.push_back(durations(i, i, i));
+  pages("candidate", all);
+  pages("active", {durations(0, 0, 0)});
+  asks_every(50);
+  wants_all("p50 <= 3", 2);
+  gates_[0].no_data_timeout = base::Milliseconds(1000);
+  EXPECT_NE(verdict().reason.find("0 of 2 samples"), std::string::npos);
+}
+
+TEST_F(ScrapeGate, Users_beside_them_are) {
+  grows("candidate", 0, 3);
+  pages("active", {requests(0, 0)});
+  asks_every(50);
+  wants_all("error_ratio <= 0.05", 10);
+  EXPECT_FALSE(run([this] { return judge_ && judge_->standing().all_passed; }).has_value());
+}
+
+TEST_F(ScrapeGate, Where_the_page_counts_less_than_we_have_asked_it_does_not_count_ours) {
+  grows("candidate", 0, 0.5);
+  pages("active", {requests(0, 0)});
+  asks_every(20);
+  wants_all("error_ratio <= 0.05", 10);
+  EXPECT_FALSE(run([this] { return judge_ && judge_->standing().all_passed; }).has_value());
+}
+
+TEST_F(ScrapeGate, An_active_one_that_only_we_ask_is_nothing_to_compare_with) {
+  grows("candidate", 0, 100);
+  grows("active", 5000, 1);
+  wants_all("error_ratio <= 1.5 x active", 1);
+  EXPECT_EQ(first_report().numbers["baseline"], "lifetime");
+}
+
 // --- quantiles
 
 TEST_F(ScrapeGate, A_quantile_is_compared_in_seconds) {
@@ -249,6 +316,29 @@ TEST_F(ScrapeGate, Past_the_highest_bound_may_be_enough_to_fail) {
   pages("active", {durations(0, 0, 0)});
   wants("p50 <= 0.5");
   EXPECT_EQ(verdict().reason, "gate 'g' failed: p50 at least 1 s (of 1000), expected <= 0.5");
+}
+
+TEST_F(ScrapeGate, Where_the_active_one_is_past_it_too_nothing_is_known_to_be_above_a_limit) {
+  pages("candidate", {durations(0, 0, 0), durations(0, 1000, 1000)});
+  pages("active", {durations(0, 0, 0), durations(0, 0, 1000)});
+  wants("p95 <= 0.8 x active");
+  const GateReport report = first_report();
+  EXPECT_EQ(report.status, GateStatus::no_data);
+  EXPECT_EQ(report.text, "the active one's p95 is past the highest bound of the histogram, 1 s");
+}
+
+TEST_F(ScrapeGate, Nor_to_be_below_one_from_below) {
+  pages("candidate", {durations(0, 0, 0), durations(0, 0, 1000)});
+  pages("active", {durations(0, 0, 0), durations(0, 1000, 1000)});
+  wants("p95 >= 1.5 x active");
+  EXPECT_EQ(first_report().text, "p95 is past the highest bound of the histogram, 1 s");
+}
+
+TEST_F(ScrapeGate, Nor_to_be_below_a_number) {
+  pages("candidate", {durations(0, 0, 0), durations(0, 0, 1000)});
+  pages("active", {durations(0, 0, 0)});
+  wants("p50 >= 3");
+  EXPECT_EQ(first_report().text, "p50 is past the highest bound of the histogram, 1 s");
 }
 
 // --- no data
@@ -298,8 +388,33 @@ TEST_F(ScrapeGate, Requests_without_a_status_do_not_pass_for_good_ones) {
   pages("active", {kTextHead + "http_requests_total 0\n"});
   wants("error_ratio <= 0.05");
   EXPECT_EQ(first_report().text,
-            "http_requests_total has no label code, status or status_code: name what failed with "
-            "'errors'");
+            "http_requests_total has no label code, status or status_code with a status of HTTP: "
+            "name what failed with 'errors'");
+}
+
+TEST_F(ScrapeGate, Nor_does_a_label_that_says_it_in_words) {
+  for (const std::string label :
+       {"status=\"error\"", "code=\"INTERNAL\"", "code=\"14\"", "status=\"5\"", "code=\"5000\""}) {
+    judge_.reset();
+    reports_.clear();
+    server_.reset();
+    const std::string series = kTextHead + "http_requests_total{" + label + "} ";
+    pages("candidate", {series + "0\n", series + "500\n"});
+    pages("active", {series + "0\n"});
+    wants("error_ratio <= 0.05");
+    EXPECT_EQ(first_report().status, GateStatus::no_data) << label;
+  }
+}
+
+TEST_F(ScrapeGate, A_class_of_statuses_is_one) {
+  const auto page = [](int good, int bad) {
+    return kTextHead + "http_requests_total{status=\"2xx\"} " + std::to_string(good) +
+           "\nhttp_requests_total{status=\"5XX\"} " + std::to_string(bad) + "\n";
+  };
+  pages("candidate", {page(0, 0), page(75, 25)});
+  pages("active", {page(0, 0)});
+  wants("error_ratio <= 0.05");
+  EXPECT_EQ(first_report().text, "error_ratio 0.25 (25 of 100), expected <= 0.05");
 }
 
 TEST_F(ScrapeGate, A_counter_of_errors_that_no_page_has_does_not_pass_for_0) {
@@ -308,6 +423,23 @@ TEST_F(ScrapeGate, A_counter_of_errors_that_no_page_has_does_not_pass_for_0) {
   wants("error_ratio <= 0.05");
   gates_[0].errors = "http_eror_total";
   EXPECT_EQ(first_report().text, "no page has http_eror_total, not even with 0");
+}
+
+TEST_F(ScrapeGate, Nor_does_a_label_that_no_series_has) {
+  pages("candidate", {requests(0, 0), requests(400, 100)});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  gates_[0].errors = R"(http_requests_total{cod=~"5..",method!="HEAD"})";
+  EXPECT_EQ(first_report().text,
+            "no page has http_requests_total with the label cod, not even with 0");
+}
+
+TEST_F(ScrapeGate, A_label_that_is_wanted_empty_or_other_than_something_may_be_missing) {
+  pages("candidate", {requests(0, 0), requests(400, 100)});
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.5");
+  gates_[0].errors = R"(http_requests_total{code=~"5..",method!="HEAD",path=~"|/a",zone=""})";
+  EXPECT_EQ(first_report().text, "error_ratio 0.2 (100 of 500), expected <= 0.5");
 }
 
 TEST_F(ScrapeGate, One_that_the_active_page_has_may_be_missing) {

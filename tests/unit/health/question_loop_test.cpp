@@ -60,6 +60,41 @@ TEST(QuestionLoop, All_of_many_have_their_turn) {
   EXPECT_LE(counted.most, kMaxSteered);
 }
 
+// Of the places for steered connections others have all; so often.
+Steer busy_until(int& asked, int last) {
+  return [&asked, last](int, const sockaddr*) -> base::Result<std::function<void()>> {
+    if (++asked <= last) return base::Error(base::Code::busy, "all 8 places for probes are taken");
+    return std::function<void()>([] {});
+  };
+}
+
+TEST(QuestionLoop, A_place_that_others_have_is_waited_for) {
+  const ProbeServer server;
+  release::Probe tcp = quick_probe(release::ProbeType::tcp);
+  tcp.address = "127.0.0.1:" + server.port();
+  for (const release::Probe& probe : {http_probe(server.url("/ok")), tcp}) {
+    int asked = 0;
+    ProbeContext context;
+    context.steer = busy_until(asked, 2);
+    const Verdict verdict = prove_all({probe}, context);
+    EXPECT_TRUE(verdict.healthy) << verdict.reason;
+    EXPECT_EQ(verdict.results, 1U);
+    EXPECT_EQ(asked, 3);
+  }
+}
+
+TEST(QuestionLoop, But_no_longer_than_for_an_answer) {
+  const ProbeServer server;
+  int asked = 0;
+  ProbeContext context;
+  context.steer = busy_until(asked, 1'000'000);
+  release::Probe probe = http_probe(server.url("/ok"));
+  probe.timeout = base::Milliseconds(200);
+  EXPECT_EQ(prove_all({probe}, context).reason,
+            "probe 'p' failed: all 8 places for probes are taken");
+  EXPECT_GT(asked, 1);
+}
+
 TEST(QuestionLoop, What_else_needs_serving_is_served_meanwhile) {
   const ProbeServer server;
   const base::UniqueFd event(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK));

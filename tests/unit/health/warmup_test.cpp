@@ -77,6 +77,19 @@ TEST(WarmupTest, ARefusedSteeringIsAProblemAndNoUsersConnection) {
   EXPECT_EQ(done.problem, "there is no such generation");
 }
 
+TEST(WarmupTest, APlaceThatOthersHaveIsWaitedFor) {
+  const ProbeServer server;
+  int asked = 0;
+  ProbeContext context;
+  context.steer = [&](int, const sockaddr*) -> base::Result<std::function<void()>> {
+    if (++asked <= 6) return base::Error(base::Code::busy, "all places are taken");
+    return std::function<void()>([] {});
+  };
+  const WarmupResult done = warm(warmup_of({"/ok"}, 10), server.url(""), context);
+  EXPECT_EQ(done.answered, 10);
+  EXPECT_EQ(done.problem, "");
+}
+
 TEST(WarmupTest, AnErrorOfTheTickEndsIt) {
   const ProbeServer server;
   ProbeContext context;

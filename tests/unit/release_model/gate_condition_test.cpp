@@ -58,7 +58,8 @@ TEST(GateCondition, Says_what_it_expected) {
           "nothing or 'x active' after the number, got 'ratio <= 2 x old'");
   refused("ratio <= 0 x active", GateType::scrape,
           "more than 0 times what the active one has, got 'ratio <= 0 x active'");
-  for (const std::string metric : {"crashes", "oom_kills", "accepted_ratio"})
+  for (const std::string metric :
+       {"accepted_ratio", "cpu", "crashes", "descriptors", "oom_kills", "queue"})
     refused(metric + " <= 1 x active", GateType::kernel,
             "a number alone: '" + metric + "' is not compared, got '" + metric + " <= 1 x active'");
   refused("ratio <= " + std::string(200, '1'), GateType::scrape, "at most 128 bytes, got 209");
