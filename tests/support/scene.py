@@ -259,6 +259,10 @@ failures = 2"""
     def generations(self):
         return self.status()["generations"]
 
+    def serves(self):
+        """(number, pid) of the active generation: the same ones after a way back, for which nothing is started."""
+        return next((one["number"], one["pid"]) for one in self.generations() if one["role"] == "active")
+
     def other(self):
         """What the next deployment goes to."""
         return "1.0.0" if self.node_.committed() == "2.0.0" else "2.0.0"

@@ -18,6 +18,7 @@ class Leases(scene.Case):
     """The lease is 10 s; nothing shortens it here."""
 
     def hang_at_full_weight(self):
+        self.served = self.serves()
         driver = self.apply(failpoints="deploy.after_probes#2=stop")
         scene.wait_stopped(driver.pid)
         self.assertEqual(self.version_of_users(), self.other())
@@ -27,6 +28,10 @@ class Leases(scene.Case):
         wait_for(lambda: self.version_of_users() == version, "the end of the lease")
         for _ in range(50):
             self.assertEqual(self.version_of_users(), version)
+
+    def assert_undone(self, before):
+        self.assert_settled_as(before)
+        self.assertEqual(self.serves(), self.served, "the old one was started again")
 
     def test_a_hung_driver_and_a_dead_supervisor_leave_nobody_with_the_candidate(self):
         before = self.node_.committed()
@@ -41,7 +46,7 @@ class Leases(scene.Case):
         driver.resume()
         done = self.assert_exit(driver.end(), 4)
         self.assertEqual(done.json["outcome"], "rolled_back")
-        self.assert_settled_as(before)
+        self.assert_undone(before)
 
     @unittest.skipUnless(scene.LONG, "ten seconds more for the lease; --long")
     def test_a_driver_that_comes_back_starts_the_supervisor_that_nobody_else_did(self):
@@ -51,7 +56,7 @@ class Leases(scene.Case):
         self.users_are_back_with(before)
         driver.resume()
         self.assert_exit(driver.end(), 4)
-        self.assert_settled_as(before)
+        self.assert_undone(before)
 
     @unittest.skipUnless(scene.LONG, "ten seconds more for the lease; --long")
     def test_a_lease_that_ran_out_is_a_verdict_though_the_driver_is_back(self):
@@ -60,11 +65,11 @@ class Leases(scene.Case):
         self.users_are_back_with(before)
         driver.resume()
         self.assert_exit(driver.end(), 4)
-        self.assert_settled_as(before)
+        self.assert_undone(before)
 
     @unittest.skipUnless(scene.LONG, "ten seconds more for the lease; --long")
     def test_a_hung_supervisor_can_not_keep_users_with_a_candidate(self):
-        before = self.node_.committed()
+        before, self.served = self.node_.committed(), self.serves()
         driver = self.apply(failpoints="deploy.after_shift=stop")
         scene.wait_stopped(driver.pid)
         hung = self.processes()["supervisor"]
@@ -74,7 +79,7 @@ class Leases(scene.Case):
         self.assertIn("does not answer", done.err + done.out)
         self.users_are_back_with(before)
         scene.send(hung, signal.SIGCONT)
-        self.assert_settled_as(before)
+        self.assert_undone(before)
 
 
 class Signals(scene.Case):
@@ -82,7 +87,7 @@ class Signals(scene.Case):
     nothing. SIGHUP never does."""
 
     def play(self, number, place, code):
-        before, after = self.node_.committed(), self.other()
+        before, after, served = self.node_.committed(), self.other(), self.serves()
         driver = self.apply(failpoints=f"{place}=stop")
         scene.wait_stopped(driver.pid)
         os.kill(driver.pid, number)
@@ -91,6 +96,8 @@ class Signals(scene.Case):
         outcome = {0: "committed", 1: "aborted", 4: "rolled_back"}[code]
         self.assertEqual(done.json["outcome"], outcome, done)
         self.assert_settled_as(after if code == 0 else before)
+        if code != 0:
+            self.assertEqual(self.serves(), served, "the old one was started again")
 
     def test_interrupt_and_term_abort_before_the_switch(self):
         self.play(signal.SIGINT, "deploy.after_start", 1)

@@ -174,6 +174,7 @@ class Kills(scene.Case):
         supervisor = self.supervise("" if row.by_driver() else f"{row.place}=stop") if not row.by_driver() else None
         if supervisor:
             wait_for(self.settled, "the supervisor that has the failpoint")
+        served = self.serves()
         driver = self.apply(failpoints=f"{row.place}=stop" if row.by_driver() else "")
         stopped = driver.pid if row.by_driver() else supervisor
         scene.wait_stopped(stopped)
@@ -195,6 +196,8 @@ class Kills(scene.Case):
         either = after if done.code == 0 else before
         expected = {"committed": after, "undone": before, "either": either}[row.expected()]
         self.assert_settled_as(expected, row.allowed())
+        if expected == before and not ("old" in row.victims and row.signal == "KILL"):
+            self.assertEqual(self.serves(), served, "the old one was started again")
 
     def pids(self, row, driver, before):
         found = self.processes()
