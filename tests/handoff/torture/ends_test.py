@@ -134,25 +134,32 @@ class Boots(scene.Case):
         shutil.rmtree(self.node_.root / "run")
         scene.ENV["UPDAGENT_TEST_BOOT_ID"] = name
 
+    def boot_at(self, place, name, expected, artifact=None):
+        driver = self.apply(artifact, failpoints=f"{place}=stop")
+        scene.wait_stopped(driver.pid)
+        with open(f"/proc/{driver.pid}/task/{driver.pid}/children") as file:
+            guardians = [int(word) for word in file.read().split()]
+        scene.send([driver.pid, *guardians], signal.SIGKILL)
+        driver.end()
+        self.boot(name)
+        self.assert_exit(self.node_.run("recover", "--as", "boot", env=scene.ENV), 0)
+        self.assertEqual((self.node_.current(), self.node_.committed()), (expected, expected), place)
+        self.assertEqual(self.processes(), {}, "a recovery at boot starts nothing")
+        self.spawned.append(subprocess.Popen([harness.BINARY, "--root", self.node_.root, "supervise", "demo"],
+                                             env=os.environ | scene.ENV, stdin=subprocess.DEVNULL,
+                                             stdout=subprocess.DEVNULL, start_new_session=True))
+        self.assert_settled_as(expected)
+        self.assertEqual(self.version_of_users(), expected)
+
+    def test_a_floor_does_not_change_what_starts(self):
+        artifact = self.pack("3.0.0", more='[requires]\nrollback_floor = "3.0.0"\n')
+        self.boot_at("deploy.after_shift", "boot-floor", self.node_.committed(), artifact)
+
     def test_what_starts_after_a_boot_is_what_was_committed(self):
         for number, place in enumerate(self.places):
             before, after = self.node_.committed(), self.other()
-            driver = self.apply(failpoints=f"{place}=stop")
-            scene.wait_stopped(driver.pid)
-            with open(f"/proc/{driver.pid}/task/{driver.pid}/children") as file:
-                guardians = [int(word) for word in file.read().split()]
-            scene.send([driver.pid, *guardians], signal.SIGKILL)
-            driver.end()
-            self.boot(f"boot-{number}")
             expected = after if DRIVER.index(place) >= COMMITTED_AT else before
-            self.assert_exit(self.node_.run("recover", "--as", "boot", env=scene.ENV), 0)
-            self.assertEqual((self.node_.current(), self.node_.committed()), (expected, expected), place)
-            self.assertEqual(self.processes(), {}, "a recovery at boot starts nothing")
-            self.spawned.append(subprocess.Popen([harness.BINARY, "--root", self.node_.root, "supervise", "demo"],
-                                                 env=os.environ | scene.ENV, stdin=subprocess.DEVNULL,
-                                                 stdout=subprocess.DEVNULL, start_new_session=True))
-            self.assert_settled_as(expected)
-            self.assertEqual(self.version_of_users(), expected)
+            self.boot_at(place, f"boot-{number}", expected)
             finished = [e for e in self.node_.events("--app", "demo") if e["event"] == "deployment.finished"][-1]
             self.assertEqual(finished["detail"]["outcome"], "committed" if expected == after else finished["detail"]["outcome"])
             if expected == before:
