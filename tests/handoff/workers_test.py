@@ -163,6 +163,8 @@ class Case(supervisor_test.Case):
 class Applied(canary.Case):
     """By `updagent apply`, with hooks, a gate that condemns every second one, and its service under load."""
 
+    rollout = {"steps": [50, 100], "step_duration": "100ms"}
+
     @classmethod
     def prepare(cls):
         """Commands of a release are run as nobody."""
@@ -195,14 +197,41 @@ class Applied(canary.Case):
             return (one["version"], one["state"]) == (version, "ready")
         supervisor.wait_for(runs, f"the consumer of {version}")
 
+    def setUp(self):
+        super().setUp()
+        self.turns, self.hooks_before = self.queue.versions(), self.hooks.read_text().splitlines()
+
+    def assert_turns(self, committed, hooks):
+        """Of this test: whose turn it was, and what the hooks were told."""
+        self.queue.assert_each_once(self)
+        goes_on = self.turns[-1:] == committed[:1]
+        self.assertEqual(self.queue.versions(), self.turns + committed[goes_on:])
+        self.assertEqual(self.hooks.read_text().splitlines(), self.hooks_before + hooks)
+
+    def test_a_driver_that_dies_leaves_the_queue_to_one_version(self):
+        committed, hooks = [self.before], []
+        with self.queue.busy():
+            for place in ("deploy.step.50", "deploy.after_commit_link"):
+                driver = self.apply_stopped_at(self.release(rollout=self.rollout), place)
+                scene.end([driver.pid])
+                driver.end()
+                ends_well = place == "deploy.after_commit_link"
+                hooks.append(f"{'post_commit' if ends_well else 'post_rollback'} {committed[-1]} {self.newest}")
+                if ends_well:
+                    committed.append(self.newest)
+                supervisor.wait_for(self.settled, "the end of what its driver left")
+                self.consumer_runs(committed[-1])
+                self.queue.wait_for_one_by(committed[-1])
+        self.assert_turns(committed, hooks)
+        self.assert_only(canary.NONE)
+
     def test_no_job_is_done_twice_or_lost_and_each_end_has_its_hook(self):
-        committed, hooks = [self.before], [f"post_commit  {self.before}"]
-        rollout = {"steps": [50, 100], "step_duration": "100ms"}
+        committed, hooks = [self.before], []
         gates = [canary.errors(self, min_samples=20, failures=1, window="500ms")]
         with self.queue.busy():
             for i in range(1, 51 if LONG else 11):
                 bad = i % 2 == 1
-                artifact = self.release("--fail-ratio", "1" if bad else "0", gates=gates, rollout=rollout)
+                artifact = self.release("--fail-ratio", "1" if bad else "0", gates=gates, rollout=self.rollout)
                 done = self.assert_exit(self.apply(artifact).end(), 4 if bad else 0)
                 hooks.append(f"post_rollback {committed[-1]} {self.newest}" if bad else
                              f"post_commit {committed[-1]} {self.newest}")
@@ -212,9 +241,7 @@ class Applied(canary.Case):
                     committed.append(self.newest)
                 self.consumer_runs(committed[-1])
                 self.queue.wait_for_one_by(committed[-1])
-        self.queue.assert_each_once(self)
-        self.assertEqual(self.queue.versions(), committed)
-        self.assertEqual(self.hooks.read_text().splitlines(), hooks)
+        self.assert_turns(committed, hooks)
         self.assert_only(frozenset({"wrong_status"}))
         supervisor.wait_for(self.settled, "one generation and no deployment")
         self.assertEqual((self.node_.current(), self.node_.committed()), (committed[-1], committed[-1]))
