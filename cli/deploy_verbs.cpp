@@ -29,7 +29,8 @@ Json result_json(const deploy::DeployResult& result) {
                    {"reason", result.reason},
                    {"bytes_downloaded", result.bytes_downloaded},
                    {"bytes_reused", result.bytes_reused},
-                   {"stages", stages}};
+                   {"stages", stages},
+                   {"unproven_steps", result.unproven_steps}};
   if (result.dry_run) {
     document["dry_run"] = true;
     document["plan"] = result.plan;
@@ -70,6 +71,15 @@ std::string headline(Session& session, const deploy::DeployResult& result) {
   return what;
 }
 
+// Nothing: of a first release nobody expects users.
+std::string what_is_unproven(const deploy::DeployResult& result) {
+  if (result.unproven_steps.empty() || result.from.empty()) return {};
+  std::string percents;
+  for (const int percent : result.unproven_steps)
+    percents += (percents.empty() ? "" : ", ") + std::to_string(percent);
+  return "the steps of " + percents + " % prove nothing: no new connection was " + result.to + "'s";
+}
+
 // Tells those whom the node's configuration names, then whoever asked: of these two only the second
 // may wait for a reader.
 base::Exit conclude(Session& session, const deploy::Context& context,
@@ -92,6 +102,7 @@ base::Exit conclude(Session& session, const deploy::Context& context,
     session.document(document);
   session.print(headline(session, result));
   for (const std::string& line : result.plan) session.print("  " + base::printable(line));
+  if (const std::string line = what_is_unproven(result); !line.empty()) session.print("  " + line);
   return exit;
 }
 

@@ -160,6 +160,7 @@ DeployResult Engine::finish() {
   result.bytes_downloaded = static_cast<std::uint64_t>(row.bytes_downloaded);
   result.bytes_reused = static_cast<std::uint64_t>(row.bytes_reused);
   result.stages = recorder_.stages();
+  result.unproven_steps = plan_.unproven_steps;
   const bool good = result.outcome == Outcome::committed || result.outcome == Outcome::unchanged;
   if (!good) result.error = std::move(plan_.error);
   result.requested_rollback = row.kind == "rollback";

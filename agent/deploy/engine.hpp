@@ -105,6 +105,7 @@ class Engine {
   // steps_end.cpp
   base::Status abandon();
   base::Status roll_back();
+  bool old_one_never_stopped() const;
   base::Status check_way_back(const std::string& candidate, const std::string& target);
   base::Status take_back_commit();
   std::string committed_before() const;

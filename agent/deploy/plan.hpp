@@ -45,6 +45,7 @@ struct Plan {
   // shift (files, restart: watch); both end before `service`
   std::optional<ProbeDoors> doors;
   std::unique_ptr<Rollout> rollout;
+  std::vector<int> unproven_steps;  // in percent
 
   // verify
   std::unique_ptr<store::Staging> staging;

@@ -40,6 +40,7 @@ struct DeployResult {
   std::uint64_t bytes_downloaded = 0;
   std::uint64_t bytes_reused = 0;
   std::vector<StageRecord> stages;
+  std::vector<int> unproven_steps;   // percents: no new connection was the candidate's in them
   std::optional<base::Error> error;  // why it did not end as asked
   bool requested_rollback = false;   // `rollback` was the wish: rolled_back is success
   bool dry_run = false;

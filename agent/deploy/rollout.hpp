@@ -54,6 +54,8 @@ class Rollout {
   // Of the last call, for the log and for people.
   const journal::Json& detail() const { return detail_; }
   const std::string& summary() const { return summary_; }
+  // Percents of the steps in which none of the new connections was the candidate's.
+  const std::vector<int>& unproven_steps() const { return unproven_; }
 
  private:
   struct Stretch {  // of time with one share

@@ -44,6 +44,9 @@ void Engine::run_post_rollback(const std::string& version) {
 }
 
 base::Status Engine::roll_back() {
+  // what users wait for comes before everything that is read, stored or asked for the way back
+  if (plan_.service && recorder_.row().kind != "rollback") plan_.service->withdraw();
+  base::failpoint::hit("deploy.after_withdraw");
   recorder_.stop_waiting_for_the_journal();
   // the ^C that led here must not cut the way back short
   if (context_.interrupt != nullptr) context_.interrupt->acknowledge();
@@ -129,6 +132,13 @@ void Engine::mark_candidate_failed() {
   static_cast<void>(recorder_.flush(&failed));  // best effort from here on, says so itself
 }
 
+// Of a handoff: it has run beside the candidate, on the same data, and no floor can keep it from
+// that. (Where no supervisor is left nothing runs, and what is started next is what is committed.)
+bool Engine::old_one_never_stopped() const {
+  const bool had_none = plan_.service && plan_.service->active().number == 0;
+  return strategy() == Strategy::handoff && !had_none;
+}
+
 // The floor of the release that has touched the data.
 base::Status Engine::check_way_back(const std::string& candidate, const std::string& target) {
   if (target.empty()) return base::ok();
@@ -139,7 +149,9 @@ base::Status Engine::check_way_back(const std::string& candidate, const std::str
     plan_.manifest = std::move(*manifest);
   }
   base::Status floor = check_floor(*plan_.manifest, target);
-  if (floor) return floor;
+  if (floor || old_one_never_stopped()) return base::ok();
+  // at the deployment's end the supervisor would start the old one
+  if (plan_.service) commit_service();
   plan_.outcome = Outcome::rollback_failed;
   plan_.reason = floor.error().code_name();
   plan_.error = Error(Code::rollback_failed, "not rolled back: " + floor.error().line())

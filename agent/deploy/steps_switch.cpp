@@ -90,6 +90,7 @@ base::Status Engine::open_rollout() {
 base::Status Engine::tell_of_rollout(base::Status done) {
   for (const auto& [name, value] : plan_.rollout->detail().items()) add_stage_detail(name, value);
   stage_summary_ = plan_.rollout->summary();
+  plan_.unproven_steps = plan_.rollout->unproven_steps();
   return done;
 }
 

@@ -125,6 +125,19 @@ class Handoff(Case):
         seen.assert_nothing_failed("fresh")
         self.assertEqual(node.current(), "2.0.0")
 
+    def test_with_strategy_restart_nothing_below_the_floor_is_started(self):
+        node = self.node_
+        self.assert_exit(node.apply(self.release("1.0.0", strategy="restart")), 0)
+        floor = '[requires]\nrollback_floor = "2.0.0"\n'
+        for version, *options in (("2.0.0", "--unhealthy", "1"), ("2.1.0", "--crash-at-start", "3")):
+            bad = node.apply(self.release(version, *options, strategy="restart", more=floor))
+            self.assertEqual(self.assert_exit(bad, 8).json["reason"], "rollback_floor")
+            self.assertEqual((node.current(), node.committed()), (version, "1.0.0"))
+            (left,) = self.generations()
+            self.assertEqual((left["version"], left["role"]), (version, "active"))
+            self.assert_exit(node.run("rollback", "demo", "--to", "1.0.0", "--force"), 0)
+            self.assertIn('"1.0.0"', self.serving())
+
     def test_restart_start_and_stop(self):
         node = self.node_
         self.assert_exit(node.apply(self.release("1.0.0")), 0)

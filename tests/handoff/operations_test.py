@@ -1,6 +1,7 @@
 """Operations of the control socket that steps and people need: orders, figures, last words, progress."""
 
 import os
+import socket
 import unittest
 
 import supervisor
@@ -157,6 +158,36 @@ class Told(Deployment):
         pid = self.generations()[self.number]["pid"]
         self.assertAlmostEqual(thorough["descriptors"], len(os.listdir(f"/proc/{pid}/fd")), delta=20)  # connections end
         self.assert_refused("usage", driver, "meassure")
+
+    def selected(self, control):
+        row = self.row(control, self.number)
+        return row["selected"] + row["fallback"]
+
+    def hold_it(self):
+        """A user of the candidate who is not served soon: it drains for as long."""
+        user = socket.create_connection(("127.0.0.1", self.port))
+        self.addCleanup(user.close)
+        user.sendall(b"GET /stream?bytes=10000000&rate=10000 HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertTrue(user.recv(1))
+
+    def test_once_the_share_is_taken_back_nobody_is_sent_to_the_candidate(self):
+        """Before the answer, and not some time after it: who asked for it may rely on that."""
+        with self.load() as running:
+            for order, fields in (("weight", {"weight": 0}), ("rollback", {"reason": "test"})):
+                with self.subTest(order):
+                    driver = self.under_way(10_000)
+                    self.hold_it()
+                    running.wait_for_answers(100, "fresh", generation="2")
+                    driver.ask(order, epoch=driver.epoch, **fields)
+                    before = self.selected(driver)
+                    running.wait_for_answers(200, "fresh", generation="1")
+                    self.assertEqual(self.selected(driver), before)
+                    self.assertGreater(before, 100)
+                    driver.ask("rollback", epoch=driver.epoch, reason="test")
+                    self.doCleanups()
+                    self.only(self.first)
+            seen = running.stop()
+        seen.assert_nothing_failed("fresh")
 
     def test_the_last_words_of_a_generation_are_there_unless_the_journal_has_them(self):
         driver = self.begin()

@@ -11,6 +11,8 @@ import sys
 import threading
 import unittest
 
+import canary
+import scene
 import supervisor
 import supervisor_test
 
@@ -85,6 +87,16 @@ class Queue:
                 turns.append(version)
         return turns
 
+    def wait_for_one_by(self, version):
+        supervisor.wait_for(lambda: any(line[2] == version for line in self.lines()), f"a job done by {version}")
+
+    def assert_each_once(self, case):
+        supervisor.wait_for(self.is_empty, "an empty queue")
+        counts = collections.Counter(job for job, _, _ in self.lines())
+        case.assertEqual({job: count for job, count in counts.items() if count != 1}, {}, "done twice")
+        case.assertEqual(set(self.made) - set(counts), set(), "lost")
+        case.assertFalse((self.folder / "violations").exists(), "two ran at once")
+
 
 def stand_still(pid):
     """It ends when we want it to. Of two signals that wait the lower one comes first: not without a look."""
@@ -125,7 +137,7 @@ class Case(supervisor_test.Case):
         return supervisor.wait_for(all_run, f"{count} workers of {version}")
 
     def done_by(self, version):
-        supervisor.wait_for(lambda: any(line[2] == version for line in self.queue.lines()), f"a job done by {version}")
+        self.queue.wait_for_one_by(version)
 
     def roll_back(self, service):
         control = self.begin()
@@ -137,11 +149,7 @@ class Case(supervisor_test.Case):
         return number
 
     def assert_each_once(self):
-        supervisor.wait_for(self.queue.is_empty, "an empty queue")
-        counts = collections.Counter(job for job, _, _ in self.queue.lines())
-        self.assertEqual({job: count for job, count in counts.items() if count != 1}, {}, "done twice")
-        self.assertEqual(set(self.queue.made) - set(counts), set(), "lost")
-        self.assertFalse((self.queue.folder / "violations").exists(), "two ran at once")
+        self.queue.assert_each_once(self)
 
     def events(self, name):
         found = []
@@ -150,6 +158,93 @@ class Case(supervisor_test.Case):
             if event["event"] == name:
                 found.append(event)
         return found
+
+
+class Applied(canary.Case):
+    """By `updagent apply`, with hooks, a gate that condemns every second one, and its service under load."""
+
+    rollout = {"steps": [50, 100], "step_duration": "100ms"}
+
+    @classmethod
+    def prepare(cls):
+        """Commands of a release are run as nobody."""
+        cls.queue = Queue(cls.node_.root / "queue")
+        for path in (cls.queue.folder, *cls.queue.folder.iterdir()):
+            path.chmod(0o777)
+        cls.hooks = cls.queue.folder / "hooks"
+        cls.hooks.touch()
+        cls.hooks.chmod(0o666)
+
+    @classmethod
+    def tearDownClass(cls):
+        super().tearDownClass()
+        cls.queue.close()
+
+    @classmethod
+    def pack(cls, version, *options, more="", **keys):
+        def say(hook):
+            text = f'echo "{hook} $UPDAGENT_FROM_VERSION $UPDAGENT_TO_VERSION" >> {cls.hooks}'
+            return f"{hook} = {{ command = {json.dumps(['/bin/sh', '-c', text])} }}\n"
+
+        consumer = {"bin/consumer": (CONSUMER.read_bytes(), 0o755)}
+        worker = f'[[worker]]\nname = "consumer"\ncommand = ["bin/consumer", "{cls.queue.folder}"]\nstop_timeout = "20s"\n'
+        hooks = "[hooks]\n" + say("post_commit") + say("post_rollback")
+        return super().pack(version, *options, more=more + worker + hooks, files=consumer, **keys)
+
+    def consumer_runs(self, version):
+        def runs():
+            [one] = self.status()["workers"]
+            return (one["version"], one["state"]) == (version, "ready")
+        supervisor.wait_for(runs, f"the consumer of {version}")
+
+    def setUp(self):
+        super().setUp()
+        self.turns, self.hooks_before = self.queue.versions(), self.hooks.read_text().splitlines()
+
+    def assert_turns(self, committed, hooks):
+        """Of this test: whose turn it was, and what the hooks were told."""
+        self.queue.assert_each_once(self)
+        goes_on = self.turns[-1:] == committed[:1]
+        self.assertEqual(self.queue.versions(), self.turns + committed[goes_on:])
+        self.assertEqual(self.hooks.read_text().splitlines(), self.hooks_before + hooks)
+
+    def test_a_driver_that_dies_leaves_the_queue_to_one_version(self):
+        committed, hooks = [self.before], []
+        with self.queue.busy():
+            for place in ("deploy.step.50", "deploy.after_commit_link"):
+                driver = self.apply_stopped_at(self.release(rollout=self.rollout), place)
+                scene.end([driver.pid])
+                driver.end()
+                ends_well = place == "deploy.after_commit_link"
+                hooks.append(f"{'post_commit' if ends_well else 'post_rollback'} {committed[-1]} {self.newest}")
+                if ends_well:
+                    committed.append(self.newest)
+                supervisor.wait_for(self.settled, "the end of what its driver left")
+                self.consumer_runs(committed[-1])
+                self.queue.wait_for_one_by(committed[-1])
+        self.assert_turns(committed, hooks)
+        self.assert_only(canary.NONE)
+
+    def test_no_job_is_done_twice_or_lost_and_each_end_has_its_hook(self):
+        committed, hooks = [self.before], []
+        gates = [canary.errors(self, min_samples=20, failures=1, window="500ms")]
+        with self.queue.busy():
+            for i in range(1, 51 if LONG else 11):
+                bad = i % 2 == 1
+                artifact = self.release("--fail-ratio", "1" if bad else "0", gates=gates, rollout=self.rollout)
+                done = self.assert_exit(self.apply(artifact).end(), 4 if bad else 0)
+                hooks.append(f"post_rollback {committed[-1]} {self.newest}" if bad else
+                             f"post_commit {committed[-1]} {self.newest}")
+                if bad:
+                    self.assert_judged_by("errors", done, self.failed_stage(done))
+                else:
+                    committed.append(self.newest)
+                self.consumer_runs(committed[-1])
+                self.queue.wait_for_one_by(committed[-1])
+        self.assert_turns(committed, hooks)
+        self.assert_only(frozenset({"wrong_status"}))
+        supervisor.wait_for(self.settled, "one generation and no deployment")
+        self.assertEqual((self.node_.current(), self.node_.committed()), (committed[-1], committed[-1]))
 
 
 class Deployments(Case):

@@ -81,6 +81,7 @@ class Case(scene.Case):
         return f"{self.number}.0.0"
 
     def apply(self, *words, **keys):
+        self.served = self.serves()
         driver = super().apply(*words, **keys)
         self.addCleanup(self.end_driver, driver)
         return driver
@@ -128,7 +129,8 @@ class Case(scene.Case):
                     if (event["event"], event["status"]) == ("stage.finished", "failure"))
 
     def assert_undone(self, done, gate=None, step=None, code=None, allowed=NONE):
-        """Rolled back because of this gate, in this step (None: in the watch); users are with the one before."""
+        """Rolled back because of this gate, in this step (None: in the watch); users are with the one before, which
+        nobody had to start for that."""
         self.assert_exit(done, 4)
         answer = done.json
         self.assertEqual(answer["outcome"], "rolled_back")
@@ -143,6 +145,7 @@ class Case(scene.Case):
         self.load_.wait_for_answers(50, generation=self.before)
         self.assert_only(allowed)
         self.assert_settled_as(self.before, allowed)
+        self.assertEqual(self.serves(), self.served, "the standby was started again")
         self.assert_exit(self.node_.run("log", "verify"), 0)
 
     def assert_judged_by(self, gate, done, failed):

@@ -31,6 +31,7 @@ DEMO = os.environ.get("UPDAGENT_DEMO_SERVICE", "demo-service")
 LONG = os.environ.get("UPDAGENT_LONG") == "1"
 # LeakSanitizer can't run in a process that is killed anyway; nothing is gained by its scan
 ENV = {"ASAN_OPTIONS": "detect_leaks=0"}
+LEASE_NS = 10_000_000_000  # of a candidate's share
 # What a server that was killed had accepted and not answered dies with it: no one can promise more.
 IN_FLIGHT = frozenset({"reset", "eof", "cut"})
 
@@ -259,6 +260,10 @@ failures = 2"""
     def generations(self):
         return self.status()["generations"]
 
+    def serves(self):
+        """(number, pid) of the active generation: the same ones after a way back, for which nothing is started."""
+        return next((one["number"], one["pid"]) for one in self.generations() if one["role"] == "active")
+
     def other(self):
         """What the next deployment goes to."""
         return "1.0.0" if self.node_.committed() == "2.0.0" else "2.0.0"
@@ -326,6 +331,19 @@ failures = 2"""
         if status["deployment"] is not None or len(left) != 1:
             return None
         return left[0] if (left[0]["role"], left[0]["state"]) == ("active", "ready") else None
+
+    def assert_back_within_the_lease(self, since_ns, candidate, had_users=True):
+        """Nobody has renewed it since then. By when requests were due, not by when a busy machine sent them: that is
+        never earlier."""
+        end_ns = since_ns + LEASE_NS
+        self.load_.wait_until(lambda seen: seen.generations.total() >= 100, since_ns=end_ns)
+        with self.load_.arrived:
+            windows = [one for one in self.load_.events
+                       if one["event"] == "window" and one["flow"] == "fresh" and one["from_ns"] >= since_ns]
+        if had_users:
+            self.assertTrue(any(candidate in one["generations"] for one in windows), "nobody was with the candidate")
+        late = [one["from_ns"] - since_ns for one in windows if one["from_ns"] >= end_ns and candidate in one["generations"]]
+        self.assertEqual(late, [], "nanoseconds after it, and users are still with the candidate")
 
     def assert_settled_as(self, version, allowed=frozenset()):
         """The links, the generation that is left, its processes and the users agree."""

@@ -22,21 +22,28 @@ class Counted(canary.Case):
         artifact = self.release("--fail-ratio", "1", "--print", "200",
                                 gates=[canary.errors(self, min_samples=20, failures=1)],
                                 rollout={"steps": [1, 10, 50, 100], "step_duration": "60s"})
-        driver = self.apply(artifact, failpoints="deploy.before_verdict=stop")
+        driver = self.apply(artifact, failpoints="deploy.before_verdict=stop;deploy.after_withdraw=stop")
         driver.wait_for_step(1)
         begin = self.load_.mark("begin")
         scene.wait_stopped(driver.pid)
         end = self.load_.mark("verdict")
         seen = self.load_.segment(begin, end)  # the share holds until the driver goes on
         driver.resume()
+        scene.wait_stopped(driver.pid)
+        after = self.load_.mark("withdrawn")
+        self.load_.wait_for_answers(100)  # while nothing else of the way back is done
+        driver.resume()
         done = driver.end()
-        after = self.load_.mark("undone")
         self.assert_undone(done, gate="errors", step=1, allowed=WRONG)
         self.assertEqual(seen.failed, seen.classes["wrong_status"])
         binomial.assert_share(self, seen.failed, seen.requests, 0.01, "failed requests on fresh connections")
         later = self.load_.segment(after, self.load_.mark("later"))
         self.assertEqual((later.failed, set(later.generations)), (0, {self.before}))
         self.assertIn("a line of output", self.failed_stage(done)["detail"]["candidate_output"])
+        shown = self.node_.run("log", "show", done.json["trace_id"]).out
+        self.assertRegex(shown, r"gate\.failed +errors +error_ratio ")
+        self.assertIn("gate 'errors'", shown)
+        self.assertRegex(shown, r"the candidate's last output:\n +\|.*a line of output")
         refused = self.node_.apply(artifact, env=scene.ENV)
         self.assertEqual((refused.code, refused.json["error"]["code"]), (3, "failed_before"))
 
@@ -121,7 +128,8 @@ done
         artifact = self.release("--bad-after", "20", "--hang", "all", rollout=STEPS,
                                 probe=self.http_probe().replace("5s", "1s"))
         done = self.apply(artifact).end()
-        self.assert_undone(done, step=50, allowed=scene.IN_FLIGHT)
+        self.assert_undone(done, step=50, code="probe_failed", allowed=scene.IN_FLIGHT)
+        self.assertIn("probe 'healthz' failed 2 times in a row", done.json["error"]["message"])
 
 
 class Watched(canary.Case):
@@ -161,9 +169,10 @@ class Watched(canary.Case):
         self.assert_undone(self.apply(artifact).end(), gate="descriptors", step=50)
 
     def test_one_that_crashes(self):
-        artifact = self.release("--bad-after", "20", "--crash-after", "1", rollout=STEPS,
-                                gates=[canary.kernel("crashes", "crashes <= 0")])
-        self.assert_undone(self.apply(artifact).end(), step=50, allowed=scene.IN_FLIGHT)
+        """No gate is needed for that."""
+        done = self.apply(self.release("--bad-after", "20", "--crash-after", "1", rollout=STEPS)).end()
+        self.assert_undone(done, step=50, code="probe_failed", allowed=scene.IN_FLIGHT)
+        self.assertIn("ended though nobody asked it to (got killed by signal 6 (ABRT))", done.json["error"]["message"])
 
 
 # What the newest scrape of this version said; scrapes come to either one, through the one port. Its own labels can't

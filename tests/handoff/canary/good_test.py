@@ -15,17 +15,23 @@ class Good(canary.Case):
 
     def gates(self):
         return [canary.errors(self, min_samples=10), canary.errors(self, "error_ratio <= 1.5 x active", name="relative"),
-                canary.latency(self, "p90 <= 3.0 x active"), canary.kernel("queue", "queue <= 2000"),
-                canary.kernel("crashes", "crashes <= 0")]
+                canary.latency(self, "p90 <= 3.0 x active")]
+
+    def of_the_kernel(self):
+        return [canary.kernel("queue", "queue <= 2000"), canary.kernel("crashes", "crashes <= 0")]
 
     def test_no_alarm_is_false(self):
         with canary.noise():
-            for _ in range(canary.GOOD_RUNS):
-                artifact = self.release(gates=self.gates(), rollout=SHORT)
-                done = self.apply(artifact).end()
+            for number in range(canary.GOOD_RUNS):
+                # one in four is judged by the gates that nobody wrote, which need a watch of some length
+                by_default = number % 4 == 0
+                gates = self.gates() + ([] if by_default else self.of_the_kernel())
+                done = self.apply(self.release(gates=gates, rollout=SHORT, watch="2s" if by_default else None)).end()
                 self.assertEqual(done.code, 0, f"{done}\n{self.story()}")
                 self.assert_committed(done, self.newest)
                 self.assertEqual([percent for percent, _, _ in self.steps_of(done)], [10, 50, 100])
+                passed = {event["detail"]["gate"] for event in self.events_of(done) if event["event"] == "gate.passed"}
+                self.assertLessEqual({"kernel:hang", "kernel:memory"} if by_default else {"queue", "crashes"}, passed)
 
 
 class Slower(canary.Case):

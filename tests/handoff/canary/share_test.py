@@ -9,6 +9,7 @@ import unittest
 import binomial
 import canary
 import harness
+import scene
 
 STEPS = (1, 10, 50, 100)
 PLACES = [f"deploy.step.{percent}" for percent in STEPS]
@@ -76,6 +77,10 @@ class Quiet(canary.Case):
         proves = {event["detail"]["percent"]: event["detail"]["proves"] for event in self.events_of(done)
                   if event["event"] == "rollout.step"}
         self.assertEqual(proves[50], False)
+        self.assertIn(50, done.json["unproven_steps"])
+        self.assert_settled_as(self.newest)  # with all connections
+        told = self.node_.run("apply", self.release(rollout={"steps": [50, 100], "step_duration": "500ms"}), env=scene.ENV)
+        self.assertRegex(told.out.splitlines()[-1], rf"^  the steps of 50.* % prove nothing: no new connection was {self.newest}'s$")
 
     def test_it_does_not_pass_for_proof_where_some_are_wanted(self):
         artifact = self.release(rollout={"steps": [50, 100], "step_duration": "100ms", "min_connections": 10,

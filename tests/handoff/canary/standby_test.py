@@ -65,6 +65,28 @@ class Standby(canary.Case):
         self.assert_exit(self.apply(self.release()).end(), 0)
         self.assert_settled_as(self.newest, scene.IN_FLIGHT | {"refused", "timeout"})
 
+    def test_a_floor_that_the_old_one_is_below_holds_nobody_with_a_bad_one(self):
+        """Which has run beside it all the time, on the same data."""
+        floor = f'[requires]\nrollback_floor = "{self.number + 1}.0.0"\n'
+        artifact = self.release("--fail-ratio", "1", gates=[canary.errors(self)], more=floor, rollout=ROLLOUT, watch="60s")
+        done = self.apply(artifact).end()
+        self.assert_undone(done, gate="errors", step=50, allowed=frozenset({"wrong_status"}))
+
+    def test_users_go_back_before_anything_else_of_a_way_back_is_done(self):
+        """Not by a gate, whose verdict takes the share along: a tree that somebody has changed is seen at the commit."""
+        driver = self.apply_stopped_at(self.release(rollout=ROLLOUT), "deploy.begin.commit", "deploy.after_withdraw")
+        with open(self.node_.root / f"apps/demo/releases/{self.newest}/version.txt", "a") as file:
+            file.write("changed\n")
+        driver.resume()
+        scene.wait_stopped(driver.pid)
+        begin = self.load_.mark("withdrawn")
+        self.load_.wait_for_answers(100)
+        seen = self.load_.segment(begin, self.load_.mark("later"))
+        self.assertEqual((set(seen.generations), self.node_.current()), ({self.before}, self.newest))
+        driver.resume()
+        self.assert_exit(driver.end(), 4)
+        self.assert_settled_as(self.before)
+
     def test_a_version_that_was_rolled_back_is_refused_until_somebody_insists(self):
         artifact = self.release("--bad-after", "20", "--unhealthy", "1", rollout=ROLLOUT, watch="60s")
         self.assert_exit(self.apply(artifact).end(), 4)

@@ -178,6 +178,7 @@ class Kills(scene.Case):
         elif "guardian" in row.victims:
             self.supervise(words=IMPATIENT)
         wait_for(self.settled, "a supervisor")
+        served = self.serves()
         driver = self.apply(failpoints=f"{row.place}=stop" if row.by_driver() else "")
         stopped = driver.pid if row.by_driver() else supervisor
         scene.wait_stopped(stopped)
@@ -200,6 +201,8 @@ class Kills(scene.Case):
         either = after if done.code == 0 else before
         expected = {"committed": after, "undone": before, "either": either}[row.expected()]
         self.assert_settled_as(expected, row.allowed())
+        if expected == before and not ("old" in row.victims and row.signal == "KILL"):
+            self.assertEqual(self.serves(), served, "the old one was started again")
 
     def pids(self, row, driver, before):
         found = self.processes()
