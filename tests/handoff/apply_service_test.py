@@ -12,6 +12,7 @@ import unittest
 
 import harness
 import load
+import scene
 from supervisor import Control, wait_for
 
 DEMO = os.environ["UPDAGENT_DEMO_SERVICE"]
@@ -105,7 +106,9 @@ class Handoff(Case):
             done = self.assert_exit(node.apply(watched), 4).json
             self.assertEqual(done["outcome"], "rolled_back")
             running.wait_for_answers(100, generation="1.0.0")
-            running.stop()
+            seen = running.stop()
+        # what it had accepted and not answered died with it, and nothing else
+        self.assertEqual([f for f in seen.failures if f["class"] not in scene.IN_FLIGHT], [])
         self.assertIn("1.0.0", self.serving())
         self.assertEqual((node.current(), node.committed()), ("1.0.0", "1.0.0"))
         self.assert_log_is_whole()

@@ -284,5 +284,31 @@ class Bad(Case):
         control.ask("end", epoch=control.epoch)
 
 
+class Crash(Case):
+    REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+    def clients(self, count):
+        """Connections with a request in them."""
+        made = [socket.create_connection(("127.0.0.1", self.port), timeout=supervisor.WAIT_S) for _ in range(count)]
+        for client in made:
+            self.addCleanup(client.close)
+            client.sendall(self.REQUEST)
+        return made
+
+    def test_who_came_before_and_after_the_death_of_the_only_server_waits_and_is_answered(self):
+        self.handoff(self.service("1"))
+        pid = self.generations()[1]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        waiting = self.clients(20)
+        os.kill(self.supervisor.process.pid, signal.SIGSTOP)  # so that nothing is started yet
+        os.kill(pid, signal.SIGKILL)
+        supervisor.wait_for(lambda: pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z", "its death")
+        waiting += self.clients(20)
+        os.kill(self.supervisor.process.pid, signal.SIGCONT)
+        answers = [b"".join(iter(lambda: client.recv(65_536), b"")) for client in waiting]
+        self.assertEqual([answer for answer in answers if b'"version":"1"' not in answer], [])
+        self.assertNotEqual(self.generations()[1]["pid"], pid)
+
+
 if __name__ == "__main__":
     unittest.main()
