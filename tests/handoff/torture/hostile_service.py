@@ -33,8 +33,9 @@ def serve(listener):
         with client:
             client.settimeout(10)
             try:
-                while b"\r\n\r\n" not in client.recv(65536):
-                    pass
+                asked = more = client.recv(65536)
+                while more and b"\r\n\r\n" not in asked:
+                    asked += (more := client.recv(65536))
                 body = json.dumps({"version": VERSION}).encode()
                 client.sendall(b"HTTP/1.1 200 OK\r\nX-Generation: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
                                % (VERSION.encode(), len(body), body))
