@@ -71,16 +71,16 @@ def _read(pid, name):
         return b""
 
 
-def processes_of(root):
-    """{kind: [pids]} of the living processes of a node: supervisor, holder, generation N as ("service", N)."""
+def processes_of(root, app="demo"):
+    """{kind: [pids]} of the living processes of an app: supervisor, holder, generation N as ("service", N)."""
     found = collections.defaultdict(list)
     mark = str(root).encode()
-    pattern = re.compile(rb"(?:^|\0)RUNTIME_DIRECTORY=" + re.escape(mark) + rb"/run/[^/\0]+/(\d+)(?:\0|$)")
+    pattern = re.compile(rb"(?:^|\0)RUNTIME_DIRECTORY=" + re.escape(mark) + b"/run/" + app.encode() + rb"/(\d+)(?:\0|$)")
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         words = _read(pid, "cmdline").split(b"\0")
         if state_of(pid) in ("", "Z"):
             continue
-        if words[0].endswith(b"updagent-supervisor") and any(w.startswith(mark + b"/") for w in words):
+        if words[0].endswith(b"updagent-supervisor") and any(w.startswith(mark + b"/") for w in words) and app.encode() in words:
             comm = _read(pid, "comm").strip()
             found["holder" if comm == b"updagent-holder" else "supervisor"].append(pid)
         elif match := pattern.search(_read(pid, "environ")):

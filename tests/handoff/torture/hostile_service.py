@@ -92,6 +92,12 @@ def flood(messages):
     return sent
 
 
+def bound(path):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    return listener
+
+
 def connect_to(path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.connect(path)
@@ -135,6 +141,9 @@ ATTACKS = {
     "replace_by_symlink": lambda target, path: (os.unlink(path), os.symlink(target, path)),
     "rename": os.rename,
     "write": lambda path: open(path, "a").close(),
+    "list": os.listdir,
+    "read": lambda path: open(path, "rb").read(1),
+    "bind_path": lambda path: KEPT.append(bound(path)),
 }
 
 
