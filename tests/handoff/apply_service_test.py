@@ -474,6 +474,19 @@ class Refused(Case):
             self.assertIn(str(os.getpid()), json.dumps(done["error"]))
         self.assertIsNone(self.node_.current())
 
+    def test_a_start_without_the_memory_for_it(self):
+        self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
+        before = self.generations()
+        self.node_.configure('[limits]\nmemory_reserve = "15TiB"\n')
+        with self.load() as running:
+            done = self.assert_exit(self.node_.apply(self.release("2.0.0")), 1).json
+            self.assertIn("not enough memory", done["error"]["message"])
+            self.assertIn("not enough memory", self.assert_exit(self.node_.run("restart", "demo"), 1).err)
+            self.assertEqual(self.generations(), before)
+            running.wait_for_answers(50, generation="1.0.0")
+            running.stop().assert_nothing_failed()
+        self.assertEqual((self.node_.current(), self.node_.committed()), ("1.0.0", "1.0.0"))
+
 
 if __name__ == "__main__":
     unittest.main()
