@@ -154,6 +154,7 @@ class Case(harness.Case):
     stop_timeout = "10s"
     probe_timeout = "5s"
     listen_host = "127.0.0.1"
+    backlog = 4096
     listener_more = ""
     service_more = ""
     flows = {"fresh": {"connections": 8, "rate": 100, "timeout_ms": 20_000},
@@ -225,7 +226,7 @@ command = {json.dumps(words)}
 [[service.listener]]
 name = "http"
 address = "tcp:{cls.listen_host}:{cls.port}"
-backlog = 4096
+backlog = {cls.backlog}
 {cls.listener_more}
 {cls.http_probe() if probe is None else probe}
 [rollout]
