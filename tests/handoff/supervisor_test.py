@@ -7,10 +7,12 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 import unittest
 
 import census
 import load
+import scene
 import supervisor
 
 DEMO = os.environ["UPDAGENT_DEMO_SERVICE"]
@@ -308,6 +310,26 @@ class Crash(Case):
         answers = [b"".join(iter(lambda: client.recv(65_536), b"")) for client in waiting]
         self.assertEqual([answer for answer in answers if b'"version":"1"' not in answer], [])
         self.assertNotEqual(self.generations()[1]["pid"], pid)
+
+
+class Idle(Case):
+    def test_where_nothing_happens_nobody_wakes_up(self):
+        self.handoff(self.service("1"))
+        self.only(self.handoff(self.service("2")))
+        found = scene.processes_of(self.root)
+        pids = [*found["supervisor"], *found["holder"]]
+        self.assertEqual(len(pids), 2, found)
+
+        def wakes(seconds):
+            """Of both, in that time."""
+            def count():
+                return [line for pid in pids
+                        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if "ctxt_switches" in line]
+            before = count()
+            time.sleep(seconds)  # it is time that must change nothing
+            return [(old, new) for old, new in zip(before, count()) if old != new]
+        supervisor.wait_for(lambda: not wakes(0.5), "the end of what the handoff left to do")
+        self.assertEqual(wakes(5), [])
 
 
 if __name__ == "__main__":
