@@ -389,8 +389,9 @@ class Wishes(Case):
         node = self.node_
         artifact = self.release("1.0.0")
         init = [resource.prlimit(1, which) for which in (resource.RLIMIT_FSIZE, resource.RLIMIT_MSGQUEUE)]
-        subprocess.run(["sh", "-c", 'umask 077 && exec "$@"', "sh", "prlimit", f"--fsize={10**9}:", "--msgqueue=4096:", "nice", "-n", "7", "taskset", "-c", "0", os.environ["UPDAGENT_BINARY"],
-                        "--root", node.root, "apply", artifact], check=True, capture_output=True, env=os.environ | ENV)
+        subprocess.run(["sh", "-c", 'umask 077 && exec "$@"', "sh", "prlimit", f"--fsize={10**9}:", "--msgqueue=4096:", "nice", "-n", "7",
+                        "taskset", "-c", "0", os.environ["UPDAGENT_BINARY"], "--root", node.root, "apply", artifact],
+                       check=True, capture_output=True, env=os.environ | ENV)
         pid = self.supervisor_pid()
         self.assertEqual([resource.prlimit(pid, which) for which in (resource.RLIMIT_FSIZE, resource.RLIMIT_MSGQUEUE)], init)
         self.assertEqual(os.getpriority(os.PRIO_PROCESS, pid), 0)

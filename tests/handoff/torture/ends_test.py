@@ -15,6 +15,7 @@ from kills_test import DRIVER, COMMITTED_AT
 from supervisor import Control, wait_for
 
 
+ORPHAN_PATIENCE_S = 60  # of a supervisor without a driver: kOrphanPatience
 LEASE_NS = 10_000_000_000  # docs/handoff.md; nothing shortens it here
 
 
@@ -36,6 +37,7 @@ class Leases(scene.Case):
 
     def test_a_hung_driver_and_a_dead_supervisor_leave_nobody_with_the_candidate(self):
         before = self.node_.committed()
+        (serving,) = self.generations()
         driver = self.hang_at_full_weight()
         scene.end(self.processes()["supervisor"])
         self.users_are_back_with(before)
@@ -48,6 +50,7 @@ class Leases(scene.Case):
         done = self.assert_exit(driver.end(), 4)
         self.assertEqual(done.json["outcome"], "rolled_back")
         self.assert_settled_as(before)
+        self.assert_is_still(serving)
 
     @unittest.skipUnless(scene.LONG, "ten seconds more for the lease; --long")
     def test_a_driver_that_comes_back_starts_the_supervisor_that_nobody_else_did(self):
@@ -82,6 +85,8 @@ class Leases(scene.Case):
         done = self.assert_exit(driver.end(), 4)
         self.assertIn("does not answer", done.err + done.out)
         scene.send(hung, signal.SIGCONT)
+        # nobody is left who would tell it the end
+        wait_for(self.settled, "the end of its patience", limit_s=2 * ORPHAN_PATIENCE_S)
         self.assert_settled_as(before)
 
 
@@ -91,6 +96,7 @@ class Signals(scene.Case):
 
     def play(self, number, place, code):
         before, after = self.node_.committed(), self.other()
+        (serving,) = self.generations()
         driver = self.apply(failpoints=f"{place}=stop")
         scene.wait_stopped(driver.pid)
         os.kill(driver.pid, number)
@@ -99,6 +105,8 @@ class Signals(scene.Case):
         outcome = {0: "committed", 1: "aborted", 4: "rolled_back"}[code]
         self.assertEqual(done.json["outcome"], outcome, done)
         self.assert_settled_as(after if code == 0 else before)
+        if code != 0:
+            self.assert_is_still(serving)
 
     def test_interrupt_and_term_abort_before_the_switch(self):
         self.play(signal.SIGINT, "deploy.after_start", 1)

@@ -226,11 +226,6 @@ class Kills(scene.Case):
         if row.expected() == "undone" and "old" not in row.victims:
             self.assert_is_still(serving)
 
-    def assert_is_still(self, serving):
-        """Who goes back starts nothing."""
-        (left,) = self.generations()
-        self.assertEqual((left["number"], left["pid"]), (serving["number"], serving["pid"]))
-
     def pids(self, row, driver, before):
         found = self.processes()
         services = sorted(kind for kind in found if kind[0] == "service")
