@@ -159,7 +159,7 @@ Result<Answer> Supervisor::op_start(const Request& request) {
         .expected("strategy handoff")
         .got("strategy restart")
         .hint("updagent stop " + setup_.places.app + ", then apply");
-  if (!restarts) UPD_TRY(check_room(before));
+  if (!restarts) UPD_TRY(check_room(before, run.memory_reserve));
   UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
   deployment_->candidate = generation->number();
   deployment_->lease_lost = false;  // of another candidate, if of any
@@ -390,7 +390,7 @@ Result<Answer> Supervisor::op_restart(const Request& request) {
   }
   if (request.fields.value("running_is_fine", false)) return Answer{{"generation", active_}};
   const bool in_place = run.strategy == release::kStrategyRestart;
-  if (!in_place) UPD_TRY(check_room(active()));
+  if (!in_place) UPD_TRY(check_room(active(), run.memory_reserve));
   Generation* before = active();
   UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
   deployment_.emplace();

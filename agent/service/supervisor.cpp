@@ -330,12 +330,12 @@ void Supervisor::complain(const Generation& generation, const std::string& what)
   event("service.complaint", "failure", &generation, std::move(detail));
 }
 
-Status Supervisor::check_room(const Generation* active) const {
+Status Supervisor::check_room(const Generation* active, std::uint64_t reserve) const {
   if (active == nullptr || active->main_pid() == 0) return base::ok();
   const auto at_hand = launch::memory_at_hand();
   if (!at_hand) return base::ok();  // a kernel that doesn't tell refuses nobody
   launch::MemoryInUse in_use = launch::memory_in_use(active->cgroup(), active->processes());
-  in_use.bytes += active->plan().run.memory_reserve;
+  in_use.bytes += reserve;
   return launch::check_memory(*at_hand, in_use);
 }
 

@@ -205,7 +205,7 @@ class Supervisor {
   listen::InodeSet own_sockets() const;
   void look_for_strangers();
   void count_cut(const Generation& generation);
-  base::Status check_room(const Generation* active) const;
+  base::Status check_room(const Generation* active, std::uint64_t reserve) const;
   base::Status apply_roles(std::uint16_t weight, std::uint64_t expires_ns);
   void steer_back();
   void lease_expired();

@@ -14,6 +14,7 @@ import unittest
 
 import harness
 import load
+import scene
 from supervisor import Control, wait_for
 
 DEMO = os.environ["UPDAGENT_DEMO_SERVICE"]
@@ -107,7 +108,9 @@ class Handoff(Case):
             done = self.assert_exit(node.apply(watched), 4).json
             self.assertEqual(done["outcome"], "rolled_back")
             running.wait_for_answers(100, generation="1.0.0")
-            running.stop()
+            seen = running.stop()
+        # what it had accepted and not answered died with it, and nothing else
+        self.assertEqual([f for f in seen.failures if f["class"] not in scene.IN_FLIGHT], [])
         self.assertIn("1.0.0", self.serving())
         self.assertEqual((node.current(), node.committed()), ("1.0.0", "1.0.0"))
         self.assert_log_is_whole()
@@ -454,13 +457,15 @@ class Wishes(Case):
         node = self.node_
         artifact = self.release("1.0.0")
         init = [resource.prlimit(1, which) for which in (resource.RLIMIT_FSIZE, resource.RLIMIT_MSGQUEUE)]
-        subprocess.run(["prlimit", f"--fsize={10**9}:", "--msgqueue=4096:", "nice", "-n", "7", "taskset", "-c", "0", os.environ["UPDAGENT_BINARY"],
-                        "--root", node.root, "apply", artifact], check=True, capture_output=True, env=os.environ | ENV)
+        subprocess.run(["sh", "-c", 'umask 077 && exec "$@"', "sh", "prlimit", f"--fsize={10**9}:", "--msgqueue=4096:", "nice", "-n", "7",
+                        "taskset", "-c", "0", os.environ["UPDAGENT_BINARY"], "--root", node.root, "apply", artifact],
+                       check=True, capture_output=True, env=os.environ | ENV)
         pid = self.supervisor_pid()
         self.assertEqual([resource.prlimit(pid, which) for which in (resource.RLIMIT_FSIZE, resource.RLIMIT_MSGQUEUE)], init)
         self.assertEqual(os.getpriority(os.PRIO_PROCESS, pid), 0)
         self.assertEqual(os.sched_getaffinity(pid), os.sched_getaffinity(1))
         self.assertEqual(os.getsid(pid), pid)
+        self.assertIn("Umask:\t0022\n", pathlib.Path(f"/proc/{pid}/status").read_text())
         mounts = pathlib.Path("/proc/self/mounts").read_text().splitlines()
         if any(line.split()[2] == "cgroup2" for line in mounts) and os.geteuid() == 0:
             self.assertIn("/demo/supervisor\n", pathlib.Path(f"/proc/{pid}/cgroup").read_text())
@@ -537,6 +542,19 @@ class Refused(Case):
             done = self.assert_exit(self.node_.apply(self.release("1.0.0")), 1).json
             self.assertIn(str(os.getpid()), json.dumps(done["error"]))
         self.assertIsNone(self.node_.current())
+
+    def test_a_start_without_the_memory_for_it(self):
+        self.assert_exit(self.node_.apply(self.release("1.0.0")), 0)
+        before = self.generations()
+        self.node_.configure('[limits]\nmemory_reserve = "15TiB"\n')
+        with self.load() as running:
+            done = self.assert_exit(self.node_.apply(self.release("2.0.0")), 1).json
+            self.assertIn("not enough memory", done["error"]["message"])
+            self.assertIn("not enough memory", self.assert_exit(self.node_.run("restart", "demo"), 1).err)
+            self.assertEqual(self.generations(), before)
+            running.wait_for_answers(50, generation="1.0.0")
+            running.stop().assert_nothing_failed()
+        self.assertEqual((self.node_.current(), self.node_.committed()), ("1.0.0", "1.0.0"))
 
 
 if __name__ == "__main__":

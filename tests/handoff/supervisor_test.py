@@ -12,6 +12,7 @@ import unittest
 
 import census
 import load
+import scene
 import supervisor
 
 DEMO = os.environ["UPDAGENT_DEMO_SERVICE"]
@@ -319,6 +320,52 @@ class Bad(Case):
         self.assertEqual(refused.exception.code, "busy")
         control.ask("rollback", epoch=control.epoch, reason="")
         control.ask("end", epoch=control.epoch)
+
+
+class Crash(Case):
+    REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+    def clients(self, count):
+        """Connections with a request in them."""
+        made = [socket.create_connection(("127.0.0.1", self.port), timeout=supervisor.WAIT_S) for _ in range(count)]
+        for client in made:
+            self.addCleanup(client.close)
+            client.sendall(self.REQUEST)
+        return made
+
+    def test_who_came_before_and_after_the_death_of_the_only_server_waits_and_is_answered(self):
+        self.handoff(self.service("1"))
+        pid = self.generations()[1]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        waiting = self.clients(20)
+        os.kill(self.supervisor.process.pid, signal.SIGSTOP)  # so that nothing is started yet
+        os.kill(pid, signal.SIGKILL)
+        supervisor.wait_for(lambda: pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z", "its death")
+        waiting += self.clients(20)
+        os.kill(self.supervisor.process.pid, signal.SIGCONT)
+        answers = [b"".join(iter(lambda: client.recv(65_536), b"")) for client in waiting]
+        self.assertEqual([answer for answer in answers if b'"version":"1"' not in answer], [])
+        self.assertNotEqual(self.generations()[1]["pid"], pid)
+
+
+class Idle(Case):
+    def test_where_nothing_happens_nobody_wakes_up(self):
+        self.handoff(self.service("1"))
+        self.only(self.handoff(self.service("2")))
+        found = scene.processes_of(self.root)
+        pids = [*found["supervisor"], *found["holder"]]
+        self.assertEqual(len(pids), 2, found)
+
+        def wakes(seconds):
+            """Of both, in that time."""
+            def count():
+                return [line for pid in pids
+                        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if "ctxt_switches" in line]
+            before = count()
+            time.sleep(seconds)  # it is time that must change nothing
+            return [(old, new) for old, new in zip(before, count()) if old != new]
+        supervisor.wait_for(lambda: not wakes(0.5), "the end of what the handoff left to do")
+        self.assertEqual(wakes(5), [])
 
 
 if __name__ == "__main__":

@@ -72,16 +72,16 @@ def _read(pid, name):
         return b""
 
 
-def processes_of(root):
-    """{kind: [pids]} of the living processes of a node: supervisor, holder, generation N as ("service", N)."""
+def processes_of(root, app="demo"):
+    """{kind: [pids]} of the living processes of an app: supervisor, holder, generation N as ("service", N)."""
     found = collections.defaultdict(list)
     mark = str(root).encode()
-    pattern = re.compile(rb"(?:^|\0)RUNTIME_DIRECTORY=" + re.escape(mark) + rb"/run/[^/\0]+/(\d+)(?:\0|$)")
+    pattern = re.compile(rb"(?:^|\0)RUNTIME_DIRECTORY=" + re.escape(mark) + b"/run/" + app.encode() + rb"/(\d+)(?:\0|$)")
     for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
         words = _read(pid, "cmdline").split(b"\0")
         if state_of(pid) in ("", "Z"):
             continue
-        if words[0].endswith(b"updagent-supervisor") and any(w.startswith(mark + b"/") for w in words):
+        if words[0].endswith(b"updagent-supervisor") and any(w.startswith(mark + b"/") for w in words) and app.encode() in words:
             comm = _read(pid, "comm").strip()
             found["holder" if comm == b"updagent-holder" else "supervisor"].append(pid)
         elif match := pattern.search(_read(pid, "environ")):
@@ -155,6 +155,7 @@ class Case(harness.Case):
     stop_timeout = "10s"
     probe_timeout = "5s"
     listen_host = "127.0.0.1"
+    backlog = 4096
     listener_more = ""
     service_more = ""
     flows = {"fresh": {"connections": 8, "rate": 100, "timeout_ms": 20_000},
@@ -226,7 +227,7 @@ command = {json.dumps(words)}
 [[service.listener]]
 name = "http"
 address = "tcp:{cls.listen_host}:{cls.port}"
-backlog = 4096
+backlog = {cls.backlog}
 {cls.listener_more}
 {cls.http_probe() if probe is None else probe}
 [rollout]
@@ -355,3 +356,8 @@ failures = 2"""
         if self.load_:
             self.assert_served(version, allowed)
         self.assert_exit(node.run("recover", env=ENV), 0)
+
+    def assert_is_still(self, serving):
+        """Who goes back starts nothing."""
+        (left,) = self.generations()
+        self.assertEqual((left["number"], left["pid"]), (serving["number"], serving["pid"]))

@@ -167,6 +167,9 @@ class Life(Case):
                          "the next supervisor")
                 running.wait_for_answers(100)
                 self.assertEqual({n: one["pid"] for n, one in self.generations().items()}, {1: before}, disturb)
+            self.reload_after_an_upgrade()
+            running.wait_for_answers(100)
+            self.assertEqual({n: one["pid"] for n, one in self.generations().items()}, {1: before})
             self.apply(self.release("2.0.0"))
             running.wait_for_answers(100, generation="2.0.0")
             running.stop().assert_nothing_failed()
@@ -183,6 +186,19 @@ class Life(Case):
         self.machine.install(BUILD)
         self.ok("systemctl", "daemon-reload")
         self.ok("systemctl", "restart", UNIT)
+
+    def reload_after_an_upgrade(self):
+        """The same process becomes the program that was installed."""
+        main = self.show("MainPID")
+
+        def program():
+            return self.ok("readlink", f"/proc/{main}/exe").out.strip()
+        self.machine.install(BUILD)
+        self.assertTrue(program().endswith("/updagent-supervisor (deleted)"), program())
+        self.ok("systemctl", "reload", UNIT)
+        wait_for(lambda: program().endswith("/updagent-supervisor"), "the program that was installed")
+        self.unit_is("active")
+        self.assertEqual(self.show("MainPID"), main)
 
     def test_everything_in_the_unit_is_killed_and_the_service_comes_back(self):
         self.apply(self.release("1.0.0"))

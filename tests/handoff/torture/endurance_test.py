@@ -11,7 +11,8 @@ import census
 import scene
 from supervisor import Control, wait_for
 
-QUICK, BY_APPLY = (1_000, 50) if scene.LONG else (60, 0)  # handoffs of the census; how many of them by `apply`
+QUICK, BY_APPLY = (1_000, 50) if scene.LONG else (60, 6)  # handoffs of the census; how many of them by `apply`
+SPAN_S = 60  # of thirty deployments with open streams
 # What is freed must not wait in the sanitizer's quarantine, or that is all one sees.
 NO_QUARANTINE = ":quarantine_size_mb=0:thread_local_quarantine_size_kb=0"
 # Under the sanitizers the heap's own tables grow by 4 KiB a handoff (without them 0.2, measured over 1,000); what a
@@ -40,7 +41,10 @@ class Streams(scene.Case):
                 most = max(most, sum(kind[0] == "service" for kind in self.processes()))
             self.assert_exit(driver.end(), 0)
             self.assertEqual(self.node_.committed(), goal)
-        print(f"\n{self.deployments} deployments in {time.monotonic() - began:.1f} s, at most {most} generations")
+        seconds = time.monotonic() - began
+        print(f"\n{self.deployments} deployments in {seconds:.1f} s, at most {most} generations")
+        if scene.LONG:  # docs/benchmarks.md; by default too many share the machine to say what is ours
+            self.assertLessEqual(seconds, SPAN_S)
         self.assertLessEqual(most, self.max_generations)
         self.assert_settled_as(self.node_.committed())
 

@@ -33,8 +33,9 @@ def serve(listener):
         with client:
             client.settimeout(10)
             try:
-                while b"\r\n\r\n" not in client.recv(65536):
-                    pass
+                asked = more = client.recv(65536)
+                while more and b"\r\n\r\n" not in asked:
+                    asked += (more := client.recv(65536))
                 body = json.dumps({"version": VERSION}).encode()
                 client.sendall(b"HTTP/1.1 200 OK\r\nX-Generation: %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
                                % (VERSION.encode(), len(body), body))
@@ -91,6 +92,12 @@ def flood(messages):
     return sent
 
 
+def bound(path):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    return listener
+
+
 def connect_to(path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
         client.connect(path)
@@ -134,6 +141,9 @@ ATTACKS = {
     "replace_by_symlink": lambda target, path: (os.unlink(path), os.symlink(target, path)),
     "rename": os.rename,
     "write": lambda path: open(path, "a").close(),
+    "list": os.listdir,
+    "read": lambda path: open(path, "rb").read(1),
+    "bind_path": lambda path: KEPT.append(bound(path)),
 }
 
 

@@ -16,7 +16,7 @@ import scene
 from supervisor import wait_for
 
 SERVICE = pathlib.Path(__file__).with_name("hostile_service.py")
-USER = "daemon"
+USER, NEIGHBOUR = "daemon", "games"
 DENIED = ("EACCES", "EPERM")
 
 
@@ -50,6 +50,34 @@ watch = "{watch or cls.watch}"
     @classmethod
     def prepare(cls):
         cls.node_.configure(f'[allow]\nusers = ["{USER}"]\n', app="demo")
+        cls.configure_neighbour(NEIGHBOUR)
+        cls.neighbour_port = scene.harness.free_port()
+        spec = f"""strategy = "handoff"
+[service]
+command = ["bin/demo-service"]
+[[service.listener]]
+name = "http"
+address = "tcp:127.0.0.1:{cls.neighbour_port}"
+[[service.listener]]
+name = "local"
+address = "unix:{cls.node_.root}/run/other/local"
+[rollout]
+watch = "0s"
+"""
+        program = {"bin/demo-service": (pathlib.Path(scene.DEMO).read_bytes(), 0o755)}
+        done = cls.node_.apply(cls.workshop.pack("1.0.0", spec, program, app="other"), env=scene.ENV)
+        assert done.code == 0, done
+
+    @classmethod
+    def configure_neighbour(cls, user):
+        cls.node_.configure(f'[run]\nuser = "{user}"\n', app="other")
+
+    @classmethod
+    def end_everything(cls):
+        cls.node_.run("stop", "other", env=scene.ENV)
+        for pids in scene.processes_of(cls.node_.root, "other").values():
+            scene.end(pids)
+        super().end_everything()
 
     def setUp(self):
         self.before, self.after = self.node_.committed(), self.other()
@@ -120,6 +148,46 @@ watch = "{watch or cls.watch}"
             self.assertIn(self.attack(name, supervisor), DENIED, name)
             self.assertIn(self.attack(name, self.one("holder")), DENIED, name)
         self.assert_harmless()
+
+    def neighbour(self):
+        (generation,) = self.node_.json("status", "other", env=scene.ENV)["apps"][0]["generations"]
+        return generation
+
+    def test_another_app_can_not_be_reached(self):
+        run, data = self.node_.root / "run", self.node_.root / "apps/other/data"
+        before = self.neighbour()
+        number = before["number"]
+        local = run / "other/local"
+        self.assertTrue(local.is_socket())
+        found = scene.processes_of(self.node_.root, "other")
+        for (pid,) in (found["supervisor"], found["holder"], found["service", number]):
+            for name in ("steal", "ptrace", "kill"):
+                self.assertIn(self.attack(name, pid), DENIED, name)
+            for file in ("environ", "mem"):
+                self.assertIn(self.attack("read", f"/proc/{pid}/{file}"), DENIED, file)
+        for path in (run / "other.sock", run / ".other/held"):
+            self.assertIn(self.attack("connect", str(path)), DENIED, path)
+        for path in (data, run / f"other/{number}"):
+            self.assertIn(self.attack("write", str(path / "planted")), DENIED, path)
+            self.assertIn(self.attack("symlink", "/etc", str(path / "planted")), DENIED, path)
+        self.assertIn(self.attack("list", str(data)), DENIED)
+        self.assertIn(self.attack("rename", str(self.runtime(self.candidate) / "ctl"), str(local)), DENIED)
+        self.assertIn(self.attack("bind_path", str(run / "other/more")), DENIED)
+        spoofed = self.attack("notify_at", str(run / f".other/notify.{number}"), "STOPPING=1\nSTATUS=spoofed\nMAINPID=1")
+        self.assertTrue(spoofed in DENIED or spoofed.startswith("ok"), spoofed)
+        self.assertEqual(self.neighbour(), before)
+        self.assert_harmless()
+
+    def test_two_apps_of_one_user_are_named(self):
+        def said():
+            checks = self.node_.json("doctor", env=scene.ENV)["checks"]
+            return [check for check in checks if check["check"] == "users"]
+        self.assertEqual(said(), [])
+        self.addCleanup(self.configure_neighbour, NEIGHBOUR)
+        self.configure_neighbour(USER)
+        (check,) = said()
+        self.assertEqual(check["health"], "limited")
+        self.assertIn(f"demo, other run as '{USER}'", check["found"])
 
     def test_its_folders_are_no_way_out(self):
         number, target = self.candidate["number"], "/etc/passwd"

@@ -90,6 +90,19 @@ class Row:
         return scene.IN_FLIGHT if with_users & set(self.victims) else frozenset()
 
 
+class BadRow(Row):
+    """Of a deployment whose gate has failed at full weight: dies who may, it is undone."""
+
+    def expected(self):
+        return "undone"
+
+    def codes(self):
+        return {-signal.SIGKILL} if "driver" in self.victims else {4}
+
+    def allowed(self):
+        return frozenset()
+
+
 def exists(row):
     """What there is to kill: before a candidate is started there is none, after the last place no old one."""
     if "candidate" in row.victims and row.place in ("service.opened", "service.held", "service.started"):
@@ -133,12 +146,23 @@ SLICE = {
 }
 
 
-def chosen():
-    rows = table()
-    missing = SLICE - set(rows)
+# A rollback that is decided, done in the kernel, done in the links.
+BAD_TABLE = [BadRow(place, victims, "KILL")
+             for place in ("deploy.before_verdict", "service.withdrawn", "deploy.before_rollback_link")
+             for victims in (("supervisor",), ("supervisor", "holder"), ("driver", "supervisor"))]
+BAD_SLICE = {
+    BadRow("deploy.before_verdict", ("supervisor", "holder"), "KILL"),
+    BadRow("service.withdrawn", ("supervisor",), "KILL"),
+    BadRow("service.withdrawn", ("driver", "supervisor"), "KILL"),
+    BadRow("deploy.before_rollback_link", ("driver", "supervisor"), "KILL"),
+}
+
+
+def chosen(rows, by_default):
+    missing = by_default - set(rows)
     assert not missing, missing
     index, count = (int(n) for n in os.environ.get("UPDAGENT_SHARD", "0/1").split("/"))
-    rows = [row for row in rows if scene.LONG or row in SLICE]
+    rows = [row for row in rows if scene.LONG or row in by_default]
     if only := os.environ.get("UPDAGENT_ROW"):
         rows = [row for row in rows if only in row.name]
     return [row for number, row in enumerate(rows) if number % count == index]
@@ -147,9 +171,12 @@ def chosen():
 class Kills(scene.Case):
     ready_timeout = "8s"  # one whose READY was lost waits for so long
 
+    def rows(self):
+        return chosen(table(), SLICE)
+
     def test_every_row_of_the_table(self):
         failed = []
-        for row in chosen():
+        for row in self.rows():
             print(f"{row.name}: {row.expected()}", flush=True)
             try:
                 self.play(row)
@@ -228,6 +255,68 @@ class Kills(scene.Case):
         else:
             for _ in range(20):
                 self.get()
+
+
+class Undone(Kills):
+    """The same in the middle of a rollback, and of a succession."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        never = '[[gate]]\nname = "never"\ntype = "exec"\ncommand = ["/bin/false"]\ninterval = "100ms"\nfailures = 1\n'
+        cls.bad = cls.pack("3.0.0", watch="60s", more=never)
+
+    def rows(self):
+        return chosen(BAD_TABLE, BAD_SLICE)
+
+    def apply(self, artifact=None, **more):
+        return super().apply(artifact or self.bad, **more)
+
+
+class Successors(scene.Case):
+    ready_timeout = Kills.ready_timeout
+
+    def die(self, failpoint, *kinds):
+        """The supervisor that runs is killed, and the next one kills itself."""
+        pid = self.supervise(failpoint, kinds=("supervisor", *kinds))
+        wait_for(lambda: scene.state_of(pid) in ("Z", ""), "its death")
+        self.kills[failpoint] += 1
+
+    def finish(self, driver, before, after):
+        """By rule: the driver goes on, or its lease ran out meanwhile."""
+        done = driver.end()
+        self.assertIn(done.code, (0, 1, 4), done)
+        wait_for(self.settled_with_a_supervisor, "one generation and no deployment")
+        self.assert_settled_as(after if done.code == 0 else before)
+
+    def settled_with_a_supervisor(self):
+        if not self.processes()["supervisor"]:
+            self.supervise()  # as systemd would
+        return self.settled()
+
+    def test_two_in_a_row_die_while_they_take_over_a_candidate_with_all_users(self):
+        before, after = self.node_.committed(), self.other()
+        driver = self.apply(failpoints="deploy.after_shift=stop")
+        scene.wait_stopped(driver.pid)
+        for kinds in ((), ("holder",)):
+            self.die("service.adopted=kill", *kinds)
+            self.get()
+        driver.resume()
+        self.finish(driver, before, after)
+
+    def test_it_dies_at_any_writing_of_its_state(self):
+        for count in range(1, 100, 1 if scene.LONG else 4):
+            before, after = self.node_.committed(), self.other()
+            pid = self.supervise(f"service.state_saved#{count}=kill")
+            wait_for(lambda: self.settled() or scene.state_of(pid) in ("Z", ""), "its turn")
+            driver = self.apply()
+            self.finish(driver, before, after)
+            if scene.state_of(pid) not in ("Z", ""):
+                break
+            self.kills["service.state_saved"] += 1
+        self.assertNotIn(scene.state_of(pid), ("Z", ""), "more writings than are tried")
+        self.assertGreater(self.kills["service.state_saved"], 2)
+        self.supervise()  # it would die in its next ones
 
 
 if __name__ == "__main__":
