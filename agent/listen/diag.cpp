@@ -78,6 +78,7 @@ Result<std::vector<PortHolder>> inet_holders_of(const Address& address) {
 void name_owners(std::vector<PortHolder>& holders) {
   if (holders.empty()) return;
   std::vector<std::uint32_t> inodes;
+  inodes.reserve(holders.size());
   for (const PortHolder& holder : holders) inodes.push_back(holder.inode);
   const auto owners = owners_of(std::move(inodes));
   for (PortHolder& holder : holders) {
