@@ -118,6 +118,14 @@ std::string hindrance(const RunningListener& running) {
   return "";
 }
 
+// What its connections leave behind, when it has ended, would else keep us from its address for a
+// minute. Those from before have it not: no reason to fail.
+void let_others_follow(const RunningListener& running) {
+  const int on = 1;
+  if (running.address.transport == Transport::tcp)
+    (void)::setsockopt(running.fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+}
+
 // Nothing changed when it fails.
 Status make_joinable(const RunningListener& running, const ListenerSpec& spec) {
   if (!running.address.is_inet()) return base::ok();
@@ -199,6 +207,7 @@ Result<Adopted> adopt(RunningListener running, const ListenerSpec& spec) {
       adopted.why_shared = joinable.error().line();
     }
   }
+  if (!adopted.why_shared.empty()) let_others_follow(running);
   adopted.fd = std::move(running.fd);
   return adopted;
 }

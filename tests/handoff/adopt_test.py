@@ -258,20 +258,21 @@ class Shared(Case):
         listener.close()
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
-        client = socket.create_connection(("127.0.0.1", self.port))
-        self.addCleanup(client.close)
-        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        self.assertTrue(client.recv(1))
+        self.client = socket.create_connection(("127.0.0.1", self.port))
+        self.addCleanup(self.client.close)
+        self.client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertTrue(self.client.recv(1))
         return process
 
     def mechanism(self):
         service = self.node_.json("status", "demo")["apps"][0]["service"]
         return service["mechanism"], service["reason"]
 
-    def replace(self, old, why):
+    def assert_shared_until_it_is_stopped_once(self, old, why):
+        adopted = self.assert_exit(self.adopt(old.pid, "--spec", self.spec_file()), 0)
+        self.client.close()  # first: nothing is left of it at the server's port
         with self.load() as running:
             running.wait_for_answers(50, generation="old")
-            adopted = self.assert_exit(self.adopt(old.pid, "--spec", self.spec_file()), 0)
             self.assertEqual(adopted.json["mechanism"], "shared")
             self.assertIn(why, adopted.json["reason"])
             self.assertIn(f"shared and not steered: {adopted.json['reason']}", adopted.err)
@@ -286,16 +287,16 @@ class Shared(Case):
             old.wait(timeout=60)
             running.stop().assert_nothing_failed()
         self.assertEqual(self.mechanism()[0], "shared")
-
-    def test_one_without_so_reuseaddr_whose_connections_are_in_the_way_is_shared(self):
-        self.replace(self.server(socket.IPPROTO_TCP, 0), "the server does not set SO_REUSEADDR")
-
-    def test_one_of_mptcp_is_shared_until_the_app_is_stopped_once(self):
-        self.replace(self.server(IPPROTO_MPTCP, 1), "it is an MPTCP socket")
         self.assert_exit(self.node_.run("stop", "demo"), 0)
         self.assert_exit(self.node_.run("start", "demo"), 0)
         self.assertEqual(self.mechanism(), ("steered", ""))
         self.assert_exit(self.node_.apply(self.release("1.1.0")), 0)
+
+    def test_one_without_so_reuseaddr_whose_connections_are_in_the_way(self):
+        self.assert_shared_until_it_is_stopped_once(self.server(socket.IPPROTO_TCP, 0), "the server does not set SO_REUSEADDR")
+
+    def test_one_of_mptcp(self):
+        self.assert_shared_until_it_is_stopped_once(self.server(IPPROTO_MPTCP, 0), "it is an MPTCP socket")
 
 
 class Refused(Case):
