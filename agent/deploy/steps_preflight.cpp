@@ -1,6 +1,7 @@
 // preflight: what a candidate must show through the production port before its first user.
 #include <algorithm>
 
+#include "agent/base/text.hpp"
 #include "agent/deploy/engine.hpp"
 #include "agent/deploy/production.hpp"
 #include "agent/health/served_command.hpp"
