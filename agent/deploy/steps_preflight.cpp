@@ -1,6 +1,7 @@
 // preflight: what a candidate must show through the production port before its first user.
 #include <algorithm>
 
+#include "agent/base/text.hpp"
 #include "agent/deploy/engine.hpp"
 #include "agent/deploy/production.hpp"
 #include "agent/health/served_command.hpp"
@@ -151,14 +152,17 @@ base::Status Engine::run_smoke(health::ProbeContext context) {
 // Before anything is touched: what a gate would wait for in vain after the switch.
 base::Status Engine::check_questions() {
   if (strategy() == Strategy::files) return base::ok();
-  const launch::CgroupSupport cgroups = launch::find_cgroup_support();
-  for (const release::Gate& gate : plan_.manifest->gates)
-    if (const std::string why = figure_nobody_knows(gate, cgroups); !why.empty())
+  std::optional<launch::CgroupSupport> cgroups;  // found out by trying
+  for (const release::Gate& gate : plan_.manifest->gates) {
+    if (gate.type != release::GateType::kernel) continue;
+    if (!cgroups) cgroups = launch::find_cgroup_support();
+    if (const std::string why = figure_nobody_knows(gate, *cgroups); !why.empty())
       return Error(Code::strategy_unsupported,
                    "the gate '" + gate.name + "' can't be judged on this node")
           .expected("cgroups that know '" + gate.condition + "'")
           .got(why)
           .hint("updagent doctor tells what this node has");
+  }
   return strategy() == Strategy::handoff ? check_addresses() : base::ok();
 }
 
