@@ -143,6 +143,7 @@ class Generation {
 
  private:
   std::string run_name() const;
+  std::vector<std::string> listener_names() const;
   void move_oom_score(int score);
   void signal_role();
   base::Milliseconds time_given() const;

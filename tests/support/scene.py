@@ -356,8 +356,3 @@ failures = 2"""
         if self.load_:
             self.assert_served(version, allowed)
         self.assert_exit(node.run("recover", env=ENV), 0)
-
-    def assert_is_still(self, serving):
-        """Who goes back starts nothing."""
-        (left,) = self.generations()
-        self.assertEqual((left["number"], left["pid"]), (serving["number"], serving["pid"]))
