@@ -72,8 +72,8 @@ class Control:
             self.news.append(self.receive())
 
 
-def wait_for(condition, what, limit_s=WAIT_S):
-    end = time.monotonic() + limit_s
+def wait_for(condition, what):
+    end = time.monotonic() + WAIT_S
     while True:
         value = condition()
         if value:
