@@ -44,7 +44,7 @@ std::string compact(const Json& document) {
 }
 
 std::string headline(Session& session, const deploy::DeployResult& result) {
-  const std::string what = result.app + " " + result.to;
+  std::string what = result.app + " " + result.to;
   const std::string trace = session.dim("   trace " + result.trace_id);
   switch (result.outcome) {
     case deploy::Outcome::committed:

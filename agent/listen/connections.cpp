@@ -1,6 +1,7 @@
 #include <netinet/tcp.h>
 
 #include <cstring>
+#include <span>
 
 #include "agent/listen/inet_diag.hpp"
 #include "agent/listen/unix_diag.hpp"
@@ -15,6 +16,29 @@ using base::Result;
 constexpr std::uint32_t kConnected = 1U << TCP_ESTABLISHED | 1U << TCP_CLOSE_WAIT |
                                      1U << TCP_FIN_WAIT1 | 1U << TCP_FIN_WAIT2 | 1U << TCP_CLOSING |
                                      1U << TCP_LAST_ACK;
+
+// What the kernel appends to the tcp_info of netinet/tcp.h; that of linux/tcp.h can't stand beside
+// it.
+struct TcpCounters {
+  std::uint64_t pacing_rate;
+  std::uint64_t max_pacing_rate;
+  std::uint64_t bytes_acked;
+  std::uint64_t bytes_received;
+  std::uint32_t segs_out;
+  std::uint32_t segs_in;
+  std::uint32_t notsent_bytes;
+  std::uint32_t min_rtt;
+  std::uint32_t data_segs_in;
+  std::uint32_t data_segs_out;
+};
+static_assert(sizeof(tcp_info) == 104);
+
+bool is_first_answer_due(std::span<const std::byte> bytes) {
+  TcpCounters counters{};
+  if (bytes.size() < sizeof(tcp_info) + sizeof counters) return false;
+  std::memcpy(&counters, bytes.data() + sizeof(tcp_info), sizeof counters);
+  return counters.data_segs_in > 0 && counters.data_segs_out == 0;
+}
 
 std::optional<Connection> parse_connection(const DiagAnswer& answer, const Address& address,
                                            const InodeSet& sockets) {
@@ -33,6 +57,7 @@ std::optional<Connection> parse_connection(const DiagAnswer& answer, const Addre
   connection.unacknowledged = info.tcpi_unacked;
   connection.since_sent = Milliseconds(info.tcpi_last_data_sent);
   connection.since_received = Milliseconds(info.tcpi_last_data_recv);
+  connection.first_answer_due = is_first_answer_due(bytes);
   return connection;
 }
 
@@ -55,6 +80,7 @@ Result<std::vector<Connection>> connections_of(const Address& address, const Ino
 bool is_quiet(const Connection& connection, Milliseconds span) {
   if (connection.receive_queue != 0 || connection.send_queue != 0 || connection.unacknowledged != 0)
     return false;
+  if (connection.first_answer_due) return false;
   if (!connection.since_sent || !connection.since_received) return true;
   return *connection.since_sent >= span && *connection.since_received >= *connection.since_sent;
 }

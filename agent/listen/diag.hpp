@@ -68,6 +68,8 @@ struct Connection {
   // since the last data in each direction, or since the handshake; unix sockets don't know
   std::optional<base::Milliseconds> since_sent;
   std::optional<base::Milliseconds> since_received;
+  // A question that comes within the tick of the handshake, which those times can't tell apart.
+  bool first_answer_due = false;
 };
 // Connections to the address (of unix: the path or name that the listening socket is bound to)
 // which one of `sockets` is the server's end of: the generation's. Accepted ones only.

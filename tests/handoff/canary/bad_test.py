@@ -164,7 +164,7 @@ class Watched(canary.Case):
     @canary.long_only
     def test_one_that_leaves_descriptors_open(self):
         """Each of its users waits, and holds one."""
-        artifact = self.release("--latency", "5000", rollout=STEPS,
+        artifact = self.release("--latency", "5000", rollout=STEPS, drain_timeout="20s",
                                 gates=[canary.kernel("descriptors", "descriptors <= 60")])
         self.assert_undone(self.apply(artifact).end(), gate="descriptors", step=50)
 

@@ -192,6 +192,15 @@ TEST(DiagTest, A_connection_is_quiet_once_the_server_had_the_last_word) {
   EXPECT_TRUE(is_quiet(only_connection(pair), Milliseconds(0)));
 }
 
+// Who asks at once, as most do: the handshake is in the same tick of the kernel's clock.
+TEST(DiagTest, A_connection_whose_first_question_is_not_answered_is_busy) {
+  Pair pair("tcp:127.0.0.1:0");
+  pair.accept();
+  send_text(pair.client.get(), "question");
+  receive_text(pair.server.get(), 8);
+  EXPECT_FALSE(is_quiet(only_connection(pair), Milliseconds(0)));
+}
+
 TEST(DiagTest, What_the_client_does_not_take_keeps_a_connection_busy) {
   Pair pair("tcp:127.0.0.1:0");
   pair.accept();
