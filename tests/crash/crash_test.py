@@ -30,8 +30,7 @@ timeout = "20s"
 """
 NOTE = (b'#!/bin/sh\necho "$1 $UPDAGENT_VERSION" >> "$STATE_DIRECTORY/hooks"\n', 0o755)
 
-# LeakSanitizer can't run in a process that is killed anyway; nothing is gained by its scan
-ENV = {"ASAN_OPTIONS": "detect_leaks=0"}
+ENV = harness.SHORT_LIVED
 
 
 def shard(points):

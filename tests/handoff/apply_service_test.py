@@ -18,7 +18,7 @@ import scene
 from supervisor import Control, wait_for
 
 DEMO = os.environ["UPDAGENT_DEMO_SERVICE"]
-ENV = {"ASAN_OPTIONS": "detect_leaks=0"}
+ENV = harness.SHORT_LIVED
 # The ten seconds that a handoff is watched where nothing is said would only cost time here.
 UNWATCHED = '[rollout]\nwatch = "0s"\n'
 

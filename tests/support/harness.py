@@ -19,6 +19,9 @@ import unittest
 
 BINARY = os.environ["UPDAGENT_BINARY"]
 SOURCE = pathlib.Path(os.environ["UPDAGENT_SOURCE_DIR"])
+# For tests that start thousands of processes. LeakSanitizer can't run in one that is killed anyway, and to watch over
+# global variables costs each of them half of its start; unit tests, fuzzers and the bad list have both.
+SHORT_LIVED = {"ASAN_OPTIONS": "detect_leaks=0:report_globals=0"}
 COMMAND_LIMIT_S = 120  # of one command; far above what any needs, so that a hang ends the test
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -132,7 +132,7 @@ class Machine:
 
     def run(self, *words, env=None):
         done = subprocess.run(["nsenter", "-t", str(self.init), "--mount", "--pid", "--cgroup", "--ipc", "--uts",
-                               "env", "-i", "PATH=/usr/local/bin:/usr/sbin:/usr/bin", "ASAN_OPTIONS=detect_leaks=0",
+                               "env", "-i", "PATH=/usr/local/bin:/usr/sbin:/usr/bin", "ASAN_OPTIONS=detect_leaks=0:report_globals=0",
                                *[f"{name}={value}" for name, value in (env or {}).items()], *map(str, words)],
                               stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
                               timeout=COMMAND_LIMIT_S)
@@ -141,7 +141,7 @@ class Machine:
     def popen(self, *words, env=None):
         """As run(), without waiting; the descriptors of its output are not kept."""
         return subprocess.Popen(["nsenter", "-t", str(self.init), "--mount", "--pid", "--cgroup", "--ipc", "--uts",
-                                 "env", "-i", "PATH=/usr/local/bin:/usr/sbin:/usr/bin", "ASAN_OPTIONS=detect_leaks=0",
+                                 "env", "-i", "PATH=/usr/local/bin:/usr/sbin:/usr/bin", "ASAN_OPTIONS=detect_leaks=0:report_globals=0",
                                  *[f"{name}={value}" for name, value in (env or {}).items()], *map(str, words)],
                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

@@ -29,8 +29,7 @@ from supervisor import wait_for
 
 DEMO = os.environ.get("UPDAGENT_DEMO_SERVICE", "demo-service")
 LONG = os.environ.get("UPDAGENT_LONG") == "1"
-# LeakSanitizer can't run in a process that is killed anyway; nothing is gained by its scan
-ENV = {"ASAN_OPTIONS": "detect_leaks=0"}
+ENV = harness.SHORT_LIVED
 LEASE_NS = 10_000_000_000  # of a candidate's share
 # What a server that was killed had accepted and not answered dies with it: no one can promise more.
 IN_FLIGHT = frozenset({"reset", "eof", "cut"})
