@@ -20,6 +20,7 @@
 #include "agent/base/text.hpp"
 #include "agent/launch/cgroup_support.hpp"
 #include "agent/launch/guard.hpp"
+#include "agent/listen/diag.hpp"
 #include "agent/listen/mechanism.hpp"
 #include "agent/trust/trust.hpp"
 #include "cli/journal_access.hpp"
@@ -93,6 +94,20 @@ Finding check_inject() {
     return {"inject", Health::good, "servers that know nothing of us can get our sockets", ""};
   return {"inject", Health::limited, "signals interrupt a bind that waits (before Linux 5.19)",
           "Go programs may ask twice; both are answered"};
+}
+
+Finding check_sock_diag() {
+  for (const std::string text : {"tcp:127.0.0.1:1", "unix:/updagent"}) {
+    const auto address = listen::parse_address(text, "doctor", base::Code::internal);
+    if (!address) return {"sock_diag", Health::broken, address.error().line(), ""};
+    const auto found = listen::connections_of(*address, listen::InodeSet());
+    if (!found)
+      return {"sock_diag", Health::limited, found.error().line(),
+              "modprobe tcp_diag, udp_diag and unix_diag: without them an old generation drains "
+              "for its "
+              "whole drain_timeout, and strangers at its ports are not seen"};
+  }
+  return {"sock_diag", Health::good, "the kernel tells what is under way on a connection", ""};
 }
 
 Finding check_root(Session& session) {
@@ -281,6 +296,7 @@ base::Exit run_doctor(Session& session) {
                                    check_steering(),
                                    check_cgroups(),
                                    check_inject(),
+                                   check_sock_diag(),
                                    check_root(session),
                                    check_file_system(session),
                                    check_disk(session),

@@ -55,7 +55,9 @@ inline constexpr std::array<EventName, 58> kEventNames = {{
      "somebody had detached the steering program; `attached`: whether it is there again"},
     {"traffic.stranger", "a socket that is not ours joined the group of a listener: whose"},
     {"traffic.drain_ended", "a drain was cut short by --end-oldest"},
-    {"traffic.drained", "an old generation has nothing under way, or its time was over"},
+    {"traffic.drained",
+     "an old generation has nothing under way, or its time was over: `busy` connections then, or "
+     "the `problem` why nobody can tell"},
     {"traffic.withdrawn", "the candidate was taken back"},
     {"traffic.lease_lost", "nobody renewed the candidate's share: it is 0"},
     {"traffic.driver_gone", "the driver of a deployment ended: the candidate's share is 0"},

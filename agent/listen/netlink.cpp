@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "agent/base/failpoints.hpp"
 #include "agent/base/unique_fd.hpp"
 
 namespace updagent::listen {
@@ -29,6 +30,8 @@ std::size_t aligned(std::size_t size) {
 }
 
 Result<UniqueFd> send_question(std::span<const std::byte> request, std::uint16_t flags) {
+  if (const int injected = base::failpoint::fail("sys.sock_diag"); injected != 0)
+    return base::system_error(injected, "cannot ask sock_diag");
   UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG));
   if (!fd) return base::system_error(errno, "cannot ask sock_diag");
   ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &kPatience, sizeof kPatience);

@@ -6,17 +6,16 @@
 namespace updagent::service {
 namespace {
 
-std::vector<listen::Connection> connections(const ListenerSet& listeners,
-                                            const Generation& generation) {
+base::Result<std::vector<listen::Connection>> connections(const ListenerSet& listeners,
+                                                          const Generation& generation) {
   std::vector<listen::Connection> all;
   listen::InodeSet sockets;
   for (const pid_t pid : generation.processes())
     static_cast<void>(sockets.add_process(pid));  // one that has just ended has none
   for (const listen::Address& address : listeners.bound_addresses(generation)) {
     if (address.transport == listen::Transport::udp) continue;
-    auto some = listen::connections_of(address, sockets);
-    if (!some) continue;  // what can't be asked is not waited for
-    for (listen::Connection& one : *some) all.push_back(std::move(one));
+    UPD_ASSIGN(std::vector<listen::Connection> some, listen::connections_of(address, sockets));
+    for (listen::Connection& one : some) all.push_back(std::move(one));
   }
   return all;
 }
@@ -25,22 +24,25 @@ std::vector<listen::Connection> connections(const ListenerSet& listeners,
 
 std::size_t busy_connections(const ListenerSet& listeners, const Generation& generation) {
   std::size_t busy = 0;
-  for (const listen::Connection& one : connections(listeners, generation))
+  const auto all = connections(listeners, generation);
+  if (!all) return 0;  // a figure for the log, and there is none
+  for (const listen::Connection& one : *all)
     if (!listen::is_quiet(one, kQuietFor)) ++busy;
   return busy;
 }
 
 Drain::Drain(Loop& loop, const ListenerSet& listeners, const Generation& generation,
-             std::function<void(std::size_t)> done)
+             std::function<void(const base::Result<std::size_t>&)> done)
     : loop_(loop), listeners_(listeners), generation_(generation), done_(std::move(done)) {
   timer_ = loop_.after(base::Milliseconds(0), [this] { look(); });
 }
 
-std::size_t Drain::busy_connections() {
+base::Result<std::size_t> Drain::busy_connections() {
+  UPD_ASSIGN(const std::vector<listen::Connection> all, connections(listeners_, generation_));
   const std::int64_t now_us = base::monotonic_now_us();
   std::map<std::uint32_t, std::int64_t> quiet;
   std::size_t busy = 0;
-  for (const listen::Connection& one : connections(listeners_, generation_)) {
+  for (const listen::Connection& one : all) {
     if (!listen::is_quiet(one, kQuietFor)) {
       ++busy;
       continue;
@@ -56,9 +58,11 @@ std::size_t Drain::busy_connections() {
 }
 
 void Drain::look() {
-  const std::size_t busy = busy_connections() + listeners_.waiting(generation_);
+  base::Result<std::size_t> busy = busy_connections();
+  if (busy) *busy += listeners_.waiting(generation_);
   const std::int64_t left_us = generation_.drain_due_us() - base::monotonic_now_us();
-  if (busy > 0 && left_us > 0 && generation_.life() == Life::ready) {
+  // where nobody can tell what is under way, something may be
+  if ((!busy || *busy > 0) && left_us > 0 && generation_.life() == Life::ready) {
     const base::Milliseconds left((left_us + 999) / 1000);
     timer_ = loop_.after(std::min(kDrainLook, left), [this] { look(); });
     return;

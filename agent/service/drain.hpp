@@ -18,25 +18,25 @@ inline constexpr base::Milliseconds kDrainLook{200};
 class Drain {
  public:
   // Of a generation that has begun to drain. `done` gets how many connections were still busy (0
-  // unless the time was over). Called once, from the loop. `listeners` and `generation` outlive the
-  // object.
+  // unless the time was over), or why that can't be known: then it had its whole time. Called once,
+  // from the loop. `listeners` and `generation` outlive the object.
   Drain(Loop& loop, const ListenerSet& listeners, const Generation& generation,
-        std::function<void(std::size_t busy)> done);
+        std::function<void(const base::Result<std::size_t>& busy)> done);
 
  private:
   void look();
-  std::size_t busy_connections();
+  base::Result<std::size_t> busy_connections();
 
   Loop& loop_;
   const ListenerSet& listeners_;
   const Generation& generation_;
-  std::function<void(std::size_t)> done_;
+  std::function<void(const base::Result<std::size_t>&)> done_;
   std::map<std::uint32_t, std::int64_t>
       quiet_since_us_;  // of unix connections, which have no times
   Watch timer_;
 };
 
-// Connections of a generation that are not quiet now.
+// Connections of a generation that are not quiet now; 0 where nobody can tell.
 std::size_t busy_connections(const ListenerSet& listeners, const Generation& generation);
 
 }  // namespace updagent::service

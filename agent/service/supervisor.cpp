@@ -650,19 +650,21 @@ void Supervisor::retire(std::uint64_t number, bool immediately) {
   }
   generation->begin_drain();
   save_state();  // a successor gives it what is left of its time
-  drains_[number] =
-      std::make_unique<Drain>(*loop_, *listeners_, *generation,
-                              [this, number](std::size_t busy) { stop_drained(number, busy); });
+  drains_[number] = std::make_unique<Drain>(
+      *loop_, *listeners_, *generation,
+      [this, number](const Result<std::size_t>& busy) { stop_drained(number, busy); });
   base::failpoint::hit("service.drain_begun");
 }
 
-void Supervisor::stop_drained(std::uint64_t number, std::size_t busy) {
+void Supervisor::stop_drained(std::uint64_t number, const Result<std::size_t>& busy) {
   // called by the drain itself: it ends with the next turn
   timers_[number] = loop_->after(base::Milliseconds(0), [this, number, busy] {
     drains_.erase(number);
     Generation* generation = find(number);
     if (generation == nullptr) return;
-    event("traffic.drained", busy == 0 ? "success" : "failure", generation, {{"busy", busy}});
+    Json detail = busy ? Json{{"busy", *busy}} : Json{{"problem", busy.error().line()}};
+    event("traffic.drained", busy && *busy == 0 ? "success" : "failure", generation,
+          std::move(detail));
     generation->stop(false);
     base::failpoint::hit("service.stop_sent");
     save_state();

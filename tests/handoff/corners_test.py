@@ -236,6 +236,17 @@ class Words(Case):
             self.assertIn(words, news["problem"])
 
 
+    def test_a_drain_of_which_nobody_can_tell_has_its_whole_time(self):
+        self.supervisor.stop()
+        self.supervisor.start(UPDAGENT_FAILPOINTS="sys.sock_diag#0=EOPNOTSUPP")
+        self.handoff(self.service("1.0.0", drain_timeout_ms=500))
+        self.only(self.handoff(self.service("2.0.0")))
+        texts = [path.read_text() for path in (self.root / "spool").glob("*.jsonl")]
+        (drained,) = [text for text in texts if '"traffic.drained"' in text]
+        self.assertIn("cannot ask sock_diag", drained)
+        self.assertNotIn('"busy"', drained)
+
+
 class Binds(Case):
     """Protocol inject: what a service says counts when it has its sockets."""
 
