@@ -36,8 +36,8 @@ printf 'built in %d s\n' $((SECONDS - began))
 # Everything in the tests that is real (nginx, node, compilers) is slower under the sanitizers' care.
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
 export UPDAGENT_LONG=$long
-# one more than there are processors: many tests wait for a watch or a drain to end
-arguments=(--test-dir build/debug --output-on-failure -j "$((jobs + 1))" --no-tests=error)
+# twice as many as there are processors: most tests wait for a watch, a drain or a disk
+arguments=(--test-dir build/debug --output-on-failure -j "$((jobs * 2))" --no-tests=error)
 [ -n "$labels" ] && arguments+=(-L "^$labels\$")
 # ctest sums up each label at its end; beside it stands what docs/CONTRIBUTING.md gives that label
 budget_of() { sed -n "s/^| \`$1\` | *\([^|]*[^ |]\) *|.*/   of \1/p" docs/CONTRIBUTING.md; }
