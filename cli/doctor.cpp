@@ -284,8 +284,11 @@ Finding check_deployments(Session& session) {
     if (!store) return {"deployments", Health::broken, store.error().line(), store.error().hint()};
     const Standing standing = standing_of(session, journal ? &*journal : nullptr, *store);
     if (standing.running) ++running;
-    if (const std::string problem = standing.problem(); !problem.empty())
-      return {"deployments", Health::broken, "'" + app + "': " + problem, standing.way_out()};
+    if (const std::string problem = standing.problem(); !problem.empty()) {
+      std::string named = "'";
+      named.append(app).append("': ").append(problem);
+      return {"deployments", Health::broken, named, standing.way_out()};
+    }
   }
   return {"deployments", Health::good,
           running == 0 ? "none is open" : std::to_string(running) + " running", ""};
