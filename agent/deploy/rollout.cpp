@@ -86,7 +86,6 @@ health::JudgeSetup Rollout::judge_setup() {
 }
 
 // --- steps
-// ----------------------------------------------------------------------------------------
 
 Status Rollout::take_steps() {
   detail_ = Json::object();
@@ -308,7 +307,6 @@ Error Rollout::against(const health::Verdict& verdict) {
 }
 
 // --- orders and pauses
-// ----------------------------------------------------------------------------
 
 // Heard first: what was ordered a moment ago holds before any share grows.
 Status Rollout::obey() {
@@ -358,7 +356,6 @@ void Rollout::note_no_data(const health::Standing& standing) {
 }
 
 // --- figures
-// --------------------------------------------------------------------------------------
 
 // What came before a stretch is none of it, and what came to its very end is.
 Status Rollout::look_anew() {

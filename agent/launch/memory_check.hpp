@@ -44,7 +44,6 @@ base::Status check_memory(const MemoryAtHand& at_hand, const MemoryInUse& active
                           std::uint64_t reserve = 0);
 
 // --- the parts
-// ------------------------------------------------------------------------------------
 
 // The folder of one memory cgroup, of either version. Nothing: it limits nothing.
 std::optional<MemoryAtHand> left_under(const std::string& folder, bool version_2);

@@ -29,7 +29,6 @@ constexpr base::Milliseconds kDeathPatience{1000};
 constexpr rlim_t kStandardDescriptors = 3;
 
 // --- what is refused before anything is done
-// ------------------------------------------------------
 
 base::Error wrong(const ServiceSpec& spec, const std::string& what) {
   return {
@@ -86,7 +85,6 @@ base::Status check_capabilities(const ServiceSpec& spec) {
 }
 
 // --- what is prepared before the fork
-// -------------------------------------------------------------
 
 std::vector<std::string> paths_to_try(const std::string& program) {
   if (program.find('/') != std::string::npos) return {program};
@@ -208,7 +206,6 @@ void Prepared::set_capabilities(const ServiceSpec& spec) {
 }
 
 // --- clone
-// ----------------------------------------------------------------------------------------
 
 struct Cloned {
   pid_t pid = -1;  // -1 with errno set, 0 in the child

@@ -121,7 +121,6 @@ Status Generation::watch_store() {
 }
 
 // --- life
-// -----------------------------------------------------------------------------------------
 
 void Generation::enter(Life life) {
   life_ = life;

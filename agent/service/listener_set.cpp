@@ -314,7 +314,6 @@ listen::SlotCounters ListenerSet::counters() const {
 }
 
 // --- succession
-// -----------------------------------------------------------------------------------
 
 Json ListenerSet::to_json() const {
   Json list = Json::array();

@@ -74,7 +74,6 @@ std::vector<Order> orders_from(const Json& list) {
 }  // namespace
 
 // --- leaving
-// --------------------------------------------------------------------------------------
 
 void Supervisor::save_state() {
   std::string text = describe_state().dump(-1, ' ', false, Json::error_handler_t::replace);
@@ -213,7 +212,6 @@ void Supervisor::drop_held(const Generation& generation) {
 }
 
 // --- coming
-// ---------------------------------------------------------------------------------------
 
 Status Supervisor::take_over(Kept& kept) {
   Json state = std::move(kept.state);

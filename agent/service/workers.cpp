@@ -38,7 +38,6 @@ WorkerSet::WorkerSet(Loop& loop, const Places& places, launch::CgroupTree* cgrou
 WorkerSet::~WorkerSet() = default;
 
 // --- which are to run
-// ------------------------------------------------------------------------------
 
 void WorkerSet::switch_to(const release::ResolvedService& run) {
   want(run.service.workers.empty() ? nullptr
@@ -111,7 +110,6 @@ void WorkerSet::say_who_hangs() {
 }
 
 // --- one of them
-// ------------------------------------------------------------------------------------
 
 GenerationEvents WorkerSet::events() {
   GenerationEvents events;
@@ -199,7 +197,6 @@ void WorkerSet::sweep() {
 }
 
 // --- what there is
-// ----------------------------------------------------------------------------------
 
 base::Milliseconds WorkerSet::patience() const {
   base::Milliseconds longest{0};
@@ -249,7 +246,6 @@ std::map<std::uint64_t, int> WorkerSet::notify_sockets() const {
 }
 
 // --- succession
-// -------------------------------------------------------------------------------------
 
 Json WorkerSet::to_json() const {
   std::vector<Release> releases;

@@ -157,7 +157,6 @@ base::Result<TreeReport> verify_tree(const std::string& path, const release::Man
                                      base::Interrupt* interrupt);
 
 // --- retention
-// ------------------------------------------------------------------------------------
 
 struct Candidate {
   std::string version;
