@@ -104,8 +104,7 @@ Finding check_sock_diag() {
     if (!found)
       return {"sock_diag", Health::limited, found.error().line(),
               "modprobe tcp_diag, udp_diag and unix_diag: without them an old generation drains "
-              "for its "
-              "whole drain_timeout, and strangers at its ports are not seen"};
+              "for its whole drain_timeout, and strangers at its ports are not seen"};
   }
   return {"sock_diag", Health::good, "the kernel tells what is under way on a connection", ""};
 }

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "agent/base/text.hpp"
+#include "agent/fetch/url.hpp"
 #include "agent/release/gate_condition.hpp"
 
 namespace updagent::deploy {
@@ -31,13 +32,12 @@ std::vector<Address> tcp_addresses(const std::vector<release::Listener>& listene
   return addresses;
 }
 
-// "127.0.0.1:8080" of "http://127.0.0.1:8080/metrics", which release/ has checked.
-std::string host_and_port(std::string_view url) {
-  const bool is_https = url.starts_with("https:");
-  url.remove_prefix(std::min(url.find("://") + 3, url.size()));
-  std::string host(url.substr(0, url.find_first_of("/?#")));
-  const bool has_port = host.find(':', host.rfind(']') + 1) != std::string::npos;
-  return has_port ? host : host + (is_https ? ":443" : ":80");
+// "127.0.0.1:8080" of "http://127.0.0.1:8080/metrics", as libcurl will ask; release/ has checked
+// it.
+std::string host_and_port(const std::string& url) {
+  const auto parsed = fetch::parse_url(url);
+  return parsed ? parsed->origin.substr(parsed->scheme.size() + std::string_view("://").size())
+                : std::string();
 }
 
 bool is_at(const std::vector<Address>& listeners, const std::string& host_and_port) {

@@ -274,7 +274,6 @@ Status ServiceDriver::commit() {
 
 Status ServiceDriver::roll_back(const std::string& reason,
                                 const std::optional<release::ResolvedService>& again) {
-  if (renews_ && policy_) policy_->end_lease(salt_);
   candidate_ = ServiceStatus();
   renews_ = false;  // whatever becomes of this
   going_back_ = true;

@@ -129,8 +129,7 @@ void Engine::commit_service() {
   if (client) static_cast<void>(client->ask("stop"));
 }
 
-// Traffic first: this is what the users wait for.
-// With it the supervisor starts the old one again where nothing of that is left.
+// Users are with the old one already; the supervisor starts it again where nothing of it is left.
 void Engine::roll_back_service(const std::string& target) {
   if (!plan_.service) return;
   plan_.rollout.reset();

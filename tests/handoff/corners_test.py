@@ -252,8 +252,9 @@ class Binds(Case):
 
     def binder(self):
         self.order = self.root / "bind"
-        binder = pathlib.Path(supervisor.__file__).with_name("binder.py")
-        return self.service("1.0.0", protocol="inject", command=[sys.executable, str(binder), str(self.order), str(self.port)])
+        server = pathlib.Path(supervisor.__file__).with_name("bind_server.py")
+        return self.service("1.0.0", protocol="inject",
+                            command=[sys.executable, str(server), "1.0.0", str(self.port), str(self.order), "--eager"])
 
     def started(self, service):
         control = self.supervisor.connect()
@@ -267,7 +268,7 @@ class Binds(Case):
         supervisor.wait_for(lambda: self.generations()[number]["state"] == "ready", "the first process")
         self.order.unlink()
         os.kill(self.generations()[number]["pid"], signal.SIGKILL)
-        supervisor.wait_for(lambda: (one := self.generations()[number])["starts"] == 2 and one["status"] == "not bound",
+        supervisor.wait_for(lambda: (one := self.generations()[number])["starts"] == 2 and one["status"] == "waiting",
                             "what its next process says")
         self.assertEqual(self.generations()[number]["state"], "starting")
         self.order.touch()
