@@ -100,7 +100,6 @@ class ListenerSet {
   base::Result<base::UniqueFd> open_one(Entry& entry, std::uint64_t generation, listen::Slot slot);
   listen::InodeSet shared_inodes() const;
   static bool is_in_place(const Entry& entry, listen::Slot slot);
-  static base::Status put_back(Entry& entry, listen::Slot slot, int fd);
   void forget_unused();
   static void empty_other_slots(listen::SteeredListener& listener,
                                 const std::vector<const Generation*>& generations);

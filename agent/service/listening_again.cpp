@@ -10,7 +10,6 @@ namespace updagent::service {
 namespace {
 
 using base::Result;
-using base::Status;
 using listen::Transport;
 
 bool is_listening(int fd) {
@@ -31,7 +30,9 @@ Result<std::vector<std::string>> ListenerSet::listen_again(const Generation& gen
     if (listens && is_in_place(*entry, generation.slot())) continue;
     if (!listens && ::listen(fd, entry->spec.backlog) != 0)
       return base::system_error(errno, "cannot listen again at " + entry->spec.address.text());
-    if (entry->steered) UPD_TRY(put_back(*entry, generation.slot(), fd));
+    // The group it was in may have ended with it, and the program with the group; that one exists
+    // for some milliseconds yet, so nobody can ask whether the group of now has it.
+    if (entry->steered) UPD_TRY(entry->steered->reattach(entry->spec, {{generation.slot(), fd}}));
     mended.push_back(entry->spec.address.text());
   }
   return mended;
@@ -42,12 +43,6 @@ bool ListenerSet::is_in_place(const Entry& entry, listen::Slot slot) {
   if (!entry.steered) return true;
   const auto cookie = entry.steered->cookie(slot);
   return !cookie || *cookie;  // what the kernel doesn't tell is no reason to act
-}
-
-Status ListenerSet::put_back(Entry& entry, listen::Slot slot, int fd) {
-  UPD_ASSIGN(const bool has_program, entry.steered->attached());
-  if (has_program) return entry.steered->add(slot, fd);
-  return entry.steered->reattach(entry.spec, {{slot, fd}});
 }
 
 }  // namespace updagent::service

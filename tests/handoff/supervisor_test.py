@@ -35,7 +35,11 @@ class Case(unittest.TestCase):
         self.trace = 0
 
     def tearDown(self):
-        self.supervisor.stop()
+        try:
+            self.supervisor.stop()
+        except BaseException:
+            self.supervisor.kill_all()
+            raise
         shutil.rmtree(self.root)
 
     def service(self, version, *options, strategy="handoff", **changes):
