@@ -200,10 +200,11 @@ class Kills(scene.Case):
     def play(self, row):
         before, after = self.node_.committed(), self.other()
         supervisor = None
+        patience = IMPATIENT if "guardian" in row.victims else ()
         if not row.by_driver():
-            supervisor = self.supervise(f"{row.place}=stop")
-        elif "guardian" in row.victims:
-            self.supervise(words=IMPATIENT)
+            supervisor = self.supervise(f"{row.place}=stop", words=patience)
+        elif patience:
+            self.supervise(words=patience)
         wait_for(self.settled, "a supervisor")
         served = self.serves()
         driver = self.apply(failpoints=f"{row.place}=stop" if row.by_driver() else "")
