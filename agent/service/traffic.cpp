@@ -17,8 +17,8 @@ Status Supervisor::apply_roles(std::uint16_t weight, std::uint64_t expires_ns) {
     const Generation* generation = find(number);
     return generation == nullptr ? listen::Slot(listen::kNoSlot) : generation->slot();
   };
-  if (policy_ && expires_ns == 0) weight = 0;  // without an end it would hold for ever
   if (policy_) {
+    if (expires_ns == 0) weight = 0;  // without an end it would hold for ever
     listen::Roles roles;
     roles.active = slot_of(active_);
     roles.candidate = deployment_ ? slot_of(deployment_->candidate) : listen::Slot(listen::kNoSlot);

@@ -3,8 +3,6 @@
 import array
 import json
 import os
-import pathlib
-import signal
 import socket
 import subprocess
 import time
@@ -135,15 +133,3 @@ class Supervisor:
             control.ask("stop")
             control.close()
             self.process.wait(timeout=WAIT_S)
-
-    def kill_all(self):
-        """Whatever runs for this folder: a test that failed leaves nobody who holds its output open."""
-        for process in pathlib.Path("/proc").iterdir():
-            if not process.name.isdigit() or int(process.name) == os.getpid():
-                continue
-            try:
-                told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-                if os.fsencode(self.folder) in told:
-                    os.kill(int(process.name), signal.SIGKILL)
-            except OSError:
-                pass  # it has ended, or is not ours
