@@ -22,8 +22,7 @@ std::vector<char*> pointers(const std::vector<std::string>& words) {
 [[noreturn]] void become(const std::vector<char*>& argv, const std::vector<char*>& environment) {
   ::setsid();
   ::umask(022);
-  const int null_fd = ::open("/dev/null", O_RDWR);
-  for (int standard = 0; standard <= 2; ++standard) ::dup2(null_fd, standard);
+  if (!leave_standard_streams()) ::_exit(127);
   ::close_range(3, ~0U, 0);
   sigset_t none;
   ::sigemptyset(&none);
@@ -35,6 +34,14 @@ std::vector<char*> pointers(const std::vector<std::string>& words) {
 }
 
 }  // namespace
+
+bool leave_standard_streams() {
+  const int null_fd = ::open("/dev/null", O_RDWR);
+  if (null_fd < 0) return false;
+  for (int standard = 0; standard <= 2; ++standard) ::dup2(null_fd, standard);
+  if (null_fd > 2) ::close(null_fd);
+  return true;
+}
 
 Status start_detached(const std::vector<std::string>& argv,
                       const std::vector<std::string>& environment,

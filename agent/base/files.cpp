@@ -364,7 +364,7 @@ Status remove_dead_temporaries(const std::string& directory) {
     if (!pid || *pid == 0 || *pid > INT_MAX) continue;
     if (::kill(static_cast<pid_t>(*pid), 0) == 0 || errno != ESRCH) continue;
     if (::unlinkat(folder.get(), name.c_str(), 0) != 0 && errno != ENOENT)
-      return system_error(errno, quoted("remove", directory + "/" + name));
+      return system_error(errno, quoted("remove", std::string(directory).append("/").append(name)));
   }
   return ok();
 }

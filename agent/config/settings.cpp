@@ -56,7 +56,7 @@ Status read_folder(const std::string& folder, Settings& settings) {
   if (!names) return Error(Code::config_invalid, names.error().message());
   for (const std::string& name : *names) {
     if (name.front() == '.' || !name.ends_with(".toml")) continue;
-    UPD_TRY(read_fragment(folder + "/" + name, Scope::node, true, settings));
+    UPD_TRY(read_fragment(std::string(folder).append("/").append(name), Scope::node, true, settings));
   }
   return base::ok();
 }

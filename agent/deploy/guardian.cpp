@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdlib>
 
+#include "agent/base/detached_process.hpp"
 #include "agent/base/failpoints.hpp"
 
 namespace updagent::deploy {
@@ -33,8 +34,8 @@ void reset_signals() {
 // Keeps the two descriptors (moved to 3 and 4) and nothing else: above all not the app's lock,
 // which must fall when the driver dies.
 void keep_only(int lifeline_fd, int driver_fd) {
-  const int null_fd = ::open("/dev/null", O_RDWR);
-  for (int standard = 0; standard <= 2; ++standard) ::dup2(null_fd, standard);
+  // a guardian that holds the driver's streams is better than none
+  static_cast<void>(base::leave_standard_streams());
   const int high_lifeline = ::fcntl(lifeline_fd, F_DUPFD_CLOEXEC, 10);
   const int high_driver = ::fcntl(driver_fd, F_DUPFD_CLOEXEC, 10);
   ::dup3(high_lifeline, 3, O_CLOEXEC);

@@ -1,6 +1,5 @@
 #include "agent/deploy/notify.hpp"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,6 +9,7 @@
 #include <map>
 
 #include "agent/base/child_process.hpp"
+#include "agent/base/detached_process.hpp"
 #include "agent/base/files.hpp"
 #include "agent/base/guarded_file.hpp"
 #include "agent/deploy/node.hpp"
@@ -135,8 +135,7 @@ void notify(const Context& context, const DeployResult& result, const std::strin
   if (child == 0) {
     ::setsid();
     if (::fork() != 0) ::_exit(0);
-    const int null_fd = ::open("/dev/null", O_RDWR);
-    for (int standard = 0; standard <= 2; ++standard) ::dup2(null_fd, standard);
+    if (!base::leave_standard_streams()) ::_exit(1);
     ::close_range(3, ~0U, 0);
     sigset_t none;
     ::sigemptyset(&none);

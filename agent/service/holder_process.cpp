@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "agent/base/detached_process.hpp"
 #include "agent/launch/descriptor_closer.hpp"
 #include "agent/launch/notify_memory.hpp"
 #include "agent/launch/notify_server.hpp"
@@ -165,8 +166,8 @@ class Keeper {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
   for (const int number : {SIGHUP, SIGINT, SIGPIPE}) ::signal(number, SIG_IGN);
   ::signal(SIGTERM, SIG_DFL);
-  const int null_fd = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-  for (int standard = 0; null_fd >= 0 && standard <= 2; ++standard) ::dup2(null_fd, standard);
+  // what it holds must be held, with whatever streams
+  static_cast<void>(base::leave_standard_streams());
   ::dup3(listener.get(), 3, O_CLOEXEC);
   static_cast<void>(listener.release());
   ::close_range(4, ~0U, 0);

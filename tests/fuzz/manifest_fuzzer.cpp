@@ -12,7 +12,6 @@
 namespace {
 
 namespace release = updagent::release;
-using updagent::base::Code;
 using updagent::base::Result;
 
 void must(bool condition) {

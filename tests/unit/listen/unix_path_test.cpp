@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 #include <thread>
 
 #include "agent/base/files.hpp"
@@ -33,6 +34,19 @@ class UnixPathTest : public ::testing::Test {
     const UniqueFd client = connect_to(spec.address);
     if (!client) return false;
     return static_cast<bool>(UniqueFd(::accept(socket.get(), nullptr, nullptr)));
+  }
+  static UniqueFd new_socket() {
+    UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM, 0));
+    if (!fd) throw std::system_error(errno, std::generic_category(), "socket");
+    return fd;
+  }
+  // A socket of somebody else that is bound to the address; it doesn't listen.
+  static UniqueFd strangers_socket(const Address& address) {
+    UniqueFd fd = new_socket();
+    const SocketAddress raw = to_sockaddr(address);
+    if (::bind(fd.get(), raw.get(), raw.length) != 0)
+      throw std::system_error(errno, std::generic_category(), address.path);
+    return fd;
   }
   test::TestDirectory directory;
   ListenerSpec spec;
@@ -83,7 +97,7 @@ TEST_F(UnixPathTest, Mode_and_owner_are_those_of_the_spec_whatever_the_umask) {
 
 TEST_F(UnixPathTest, Nobody_may_connect_before_mode_and_owner_are_set) {
   // what bind(2) makes of the socket's own mode: the reason why no window is open
-  const UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM, 0));
+  const UniqueFd fd = new_socket();
   ASSERT_EQ(::fchmod(fd.get(), 0), 0);
   Address address = spec.address;
   address.path = directory.path("closed.sock");
@@ -105,11 +119,8 @@ TEST_F(UnixPathTest, A_file_at_the_public_name_that_is_no_socket_is_refused) {
 
 TEST_F(UnixPathTest, A_stranger_that_serves_at_the_public_name_is_refused_and_named) {
   const Child stranger([&](const auto& ready) {
-    static UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM, 0));
-    const SocketAddress raw = to_sockaddr(spec.address);
-    ::bind(fd.get(), raw.get(), raw.length);
-    ::listen(fd.get(), 5);
-    ready("listening");
+    static UniqueFd fd = strangers_socket(spec.address);
+    if (::listen(fd.get(), 5) == 0) ready("listening");
   });
   const std::uint64_t before = inode("http.sock");
   const UniqueFd fd = must(open_path_socket(spec, 1));
@@ -123,9 +134,7 @@ TEST_F(UnixPathTest, A_stranger_that_serves_at_the_public_name_is_refused_and_na
 
 TEST_F(UnixPathTest, A_dead_socket_at_the_public_name_is_replaced) {
   {
-    const UniqueFd dead(::socket(AF_UNIX, SOCK_STREAM, 0));
-    const SocketAddress raw = to_sockaddr(spec.address);
-    ASSERT_EQ(::bind(dead.get(), raw.get(), raw.length), 0);
+    const UniqueFd dead = strangers_socket(spec.address);
   }
   const UniqueFd fd = must(open_path_socket(spec, 1));
   must(publish(spec, 1));
@@ -177,9 +186,7 @@ TEST_F(UnixPathTest, A_generation_number_in_use_is_refused_a_dead_one_is_bound_a
 }
 
 TEST_F(UnixPathTest, A_running_servers_name_can_be_taken_over_and_given_back) {
-  const UniqueFd running(::socket(AF_UNIX, SOCK_STREAM, 0));
-  const SocketAddress raw = to_sockaddr(spec.address);
-  ASSERT_EQ(::bind(running.get(), raw.get(), raw.length), 0);
+  const UniqueFd running = strangers_socket(spec.address);
   ASSERT_EQ(::listen(running.get(), 5), 0);
   must(adopt_public_name(spec, 0));
   EXPECT_EQ(must(published_generation(spec)), 0U);
