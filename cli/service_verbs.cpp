@@ -116,7 +116,7 @@ base::Status stop_for_systemd(Session& session, const std::string& app) {
 
 base::Result<std::uint64_t> restart(Session& session, const std::string& app,
                                     bool running_is_fine) {
-  UPD_ASSIGN(const std::string run, deploy::sound_committed_service(session.layout(), app));
+  UPD_ASSIGN(const std::string run, deploy::sound_service_to_start(session.layout(), app));
   if (const base::Status recorded = wish_stopped(session, app, false); !recorded)
     session.warning(recorded.error().line() + ": if it was to stay stopped, a boot leaves it so");
   UPD_ASSIGN(service::Client client, deploy::ensure_supervisor(session.layout(), app));

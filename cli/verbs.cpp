@@ -132,10 +132,9 @@ const std::vector<Verb>& table() {
        &setup_status},
       {"start",
        "Services",
-       "start the committed release's service",
-       "It is no longer to be stopped. Its tree is looked at first; where the service runs, "
-       "nothing "
-       "happens.",
+       "start the service of an app, as a boot does",
+       "The committed release's, or the current one's where that has a rollback_floor above it. It "
+       "is no longer to be stopped. Its tree is looked at first; where it runs, nothing happens.",
        {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found,
         Exit::damaged},
        false,

@@ -7,8 +7,10 @@
 #include "agent/deploy/driver_lock.hpp"
 #include "agent/deploy/environment.hpp"
 #include "agent/deploy/policy.hpp"
+#include "agent/deploy/state_table.hpp"
 #include "agent/deploy/supervise.hpp"
 #include "agent/journal/journal.hpp"
+#include "agent/release/manifest.hpp"
 #include "agent/service/places.hpp"
 #include "agent/service/state_file.hpp"
 #include "agent/store/store.hpp"
@@ -23,10 +25,10 @@ using base::Result;
 using base::Status;
 
 // A reader of the journal hardly ever waits; a boot must not.
-constexpr base::Milliseconds kWishPatience{2'000};
+constexpr base::Milliseconds kReadPatience{2'000};
 
 Error damaged(const std::string& app, const std::string& version, const std::string& problem) {
-  return Error(Code::damaged, "the committed release " + version + " of '" + app +
+  return Error(Code::damaged, "release " + version + " of '" + app +
                                   "' is not what was signed: " + problem + "; it is not started")
       .hint("apply a good release, or updagent rollback " + app + " --to VERSION");
 }
@@ -64,22 +66,46 @@ Result<std::string> service_of(const config::Layout& layout, store::AppStore& st
   return release::resolved_service_to_json(found.run, Code::config_invalid);
 }
 
-Result<std::string> committed_service(const config::Layout& layout, const std::string& app,
-                                      bool look_at_tree) {
-  UPD_ASSIGN(store::AppStore store, store::AppStore::open(layout.app(app), app, false));
+Result<journal::Journal> journal_to_read(const config::Layout& layout) {
+  return journal::Journal::open(
+      {layout.database(), layout.audit_head(), layout.spool(), layout.reserve()}, "",
+      journal::Journal::Mode::read_only, "", kReadPatience);
+}
+
+// The old release of a handoff has run beside its candidate, and goes on to until that is decided.
+bool handoff_is_open(const config::Layout& layout, const release::Manifest& current) {
+  if (strategy_from_name(current.strategy) != Strategy::handoff) return false;
+  auto journal = journal_to_read(layout);
+  if (!journal) return false;
+  const auto row = journal->open_deployment(current.app);
+  return row && *row;
+}
+
+// The committed release, unless a candidate that was not taken back has touched the data since, and
+// its floor says that the committed one must not run on them.
+Result<std::string> version_to_start(const config::Layout& layout, const store::AppStore& store) {
   UPD_ASSIGN(const store::Links links, store.links());
   if (!links.committed)
-    return Error(Code::not_found, "no release of '" + app + "' was ever committed here");
-  if (look_at_tree) UPD_TRY(check_tree(store, *links.committed));
-  return service_of(layout, store, *links.committed);
+    return Error(Code::not_found, "no release of '" + store.name() + "' was ever committed here");
+  if (!links.current || *links.current == *links.committed) return *links.committed;
+  const auto current = store.description(*links.current);
+  if (!current || check_floor(*current, *links.committed) || handoff_is_open(layout, *current))
+    return *links.committed;
+  return *links.current;
+}
+
+Result<std::string> service_to_start(const config::Layout& layout, const std::string& app,
+                                     bool look_at_tree) {
+  UPD_ASSIGN(store::AppStore store, store::AppStore::open(layout.app(app), app, false));
+  UPD_ASSIGN(const std::string version, version_to_start(layout, store));
+  if (look_at_tree) UPD_TRY(check_tree(store, version));
+  return service_of(layout, store, version);
 }
 
 }  // namespace
 
 Result<std::optional<StopWish>> stop_wish(const config::Layout& layout, const std::string& app) {
-  auto journal = journal::Journal::open(
-      {layout.database(), layout.audit_head(), layout.spool(), layout.reserve()}, "",
-      journal::Journal::Mode::read_only, "", kWishPatience);
+  auto journal = journal_to_read(layout);
   if (!journal && journal.error().code() == Code::not_found) return std::optional<StopWish>();
   if (!journal) return std::move(journal).error();
   UPD_ASSIGN(const auto row, journal->app(app));
@@ -101,8 +127,8 @@ bool has_living_generations(const config::Layout& layout, const std::string& app
          !workers.value("processes", base::Json::array()).empty();
 }
 
-Result<std::string> sound_committed_service(const config::Layout& layout, const std::string& app) {
-  return committed_service(layout, app, true);
+Result<std::string> sound_service_to_start(const config::Layout& layout, const std::string& app) {
+  return service_to_start(layout, app, true);
 }
 
 Result<Duty> duty_of(const config::Layout& layout, const std::string& app) {
@@ -124,7 +150,7 @@ Result<Order> order_for(const config::Layout& layout, const std::string& app) {
   standpoint.driven = is_driven(layout, app);
   order.duty = duty_at(standpoint);
   if (order.duty != Duty::serve) return order;
-  auto service = committed_service(layout, app, !standpoint.living);
+  auto service = service_to_start(layout, app, !standpoint.living);
   if (service) {
     order.service = std::move(*service);
     return order;

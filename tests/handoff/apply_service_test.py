@@ -138,6 +138,9 @@ class Handoff(Case):
             self.assertEqual((node.current(), node.committed()), (version, "1.0.0"))
             (left,) = self.generations()
             self.assertEqual((left["version"], left["role"]), (version, "active"))
+            for verb in ("restart", "stop", "start"):
+                self.assert_exit(node.run(verb, "demo"), 0)
+                self.assertEqual({g["version"] for g in self.generations()}, set() if verb == "stop" else {version}, verb)
             self.assert_exit(node.run("rollback", "demo", "--to", "1.0.0", "--force"), 0)
             self.assertIn('"1.0.0"', self.serving())
 
