@@ -224,6 +224,7 @@ base::Result<std::vector<RecoverReport>> recover(const Context& context, const s
     }
   }
   std::vector<RecoverReport> reports;
+  reports.reserve(apps.size());
   for (const std::string& name : apps)
     reports.push_back(recover_one(context, journal ? &*journal : nullptr, name, wait));
   if (journal) show_warnings(context, *journal);

@@ -196,22 +196,6 @@ std::string describe(const std::vector<PortHolder>& holders) {
   return out;
 }
 
-Result<std::vector<Address>> half_open(const Address& address) {
-  std::vector<Address> clients;
-  for (const int family : {AF_INET, AF_INET6}) {
-    const auto request = inet_request(family, Transport::tcp, address.port, 1U << TCP_SYN_RECV);
-    UPD_TRY(collect<Address>(bytes_of(request), clients,
-                             [&](const DiagAnswer& answer) -> std::optional<Address> {
-                               const auto* message = answer.header<inet_diag_msg>();
-                               if (message == nullptr) return std::nullopt;
-                               if (!contains(address, local_address(*message, Transport::tcp)))
-                                 return std::nullopt;
-                               return remote_address(*message, Transport::tcp);
-                             }));
-  }
-  return clients;
-}
-
 Result<Acceptance> acceptance(const Address& server, const Address& client) {
   Acceptance answered = Acceptance::gone;
   UPD_TRY(ask_of_connection(server, client, [&](const inet_diag_msg& message) {

@@ -39,10 +39,6 @@ std::string describe(const std::vector<PortHolder>& holders);
 
 // --- what waits ---------------------------------------------------------------------------------
 
-// The clients whose handshake with a tcp address is under way; the kernel does not say with which
-// of its sockets. Those that were there when the roles changed are the old one's.
-base::Result<std::vector<Address>> half_open(const Address& address);
-
 // Of a unix socket that listens.
 base::Result<AcceptQueue> unix_accept_queue(int fd);
 

@@ -178,7 +178,7 @@ class SteeredListener {
 };
 
 // Between a change of roles and shut_down(): handshakes that began before are over then, but for
-// those of distant clients (half_open() in diag.hpp knows them).
+// those of distant clients.
 inline constexpr base::Milliseconds kSettleTime{20};
 
 // Ends a tcp socket for all who hold it, and empties its slot: what waits in its accept queue and

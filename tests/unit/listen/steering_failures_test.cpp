@@ -145,7 +145,7 @@ TEST_F(SteeringFailures, Half_open_handshakes_migrate_too) {
   app.roles(0);
   std::vector<UniqueFd> clients;
   for (int i = 0; i < 20; ++i) clients.push_back(connect_to(app.spec.address));
-  EXPECT_EQ(must(half_open(app.spec.address)).size(), 20U);
+  EXPECT_EQ(half_open(app.spec.address.port), 20);
   EXPECT_EQ(must(accept_queue(app.fd(0))).waiting, 0U);
   app.roles(1);
   must(shut_down(app.fd(0)));
@@ -153,7 +153,7 @@ TEST_F(SteeringFailures, Half_open_handshakes_migrate_too) {
   for (std::size_t i = 0; i < clients.size(); ++i)
     send_text(clients[i].get(), std::to_string(1000 + i));
   serve_all(app, clients, 1);
-  EXPECT_EQ(must(half_open(app.spec.address)).size(), 0U);
+  EXPECT_EQ(half_open(app.spec.address.port), 0);
 }
 
 // --- slots --------------------------------------------------------------------------------------

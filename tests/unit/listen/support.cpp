@@ -17,6 +17,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <sstream>
 
 #include "agent/listen/mechanism.hpp"
 
@@ -110,6 +111,23 @@ std::string receive_text(int fd, std::size_t size) {
   }
   text.resize(got);
   return text;
+}
+
+int half_open(std::uint16_t port) {
+  std::ifstream table("/proc/thread-self/net/tcp");
+  std::string line;
+  int count = 0;
+  while (std::getline(table, line)) {
+    std::istringstream row(line);
+    std::string number;
+    std::string local;
+    std::string remote;
+    std::string state;
+    row >> number >> local >> remote >> state;
+    if (state != "03") continue;  // TCP_SYN_RECV
+    if (std::stoul(local.substr(local.find(':') + 1), nullptr, 16) == port) ++count;
+  }
+  return count;
 }
 
 // Sums the tails exactly; n is some thousands.

@@ -48,6 +48,8 @@ void send_text(int fd, const std::string& text);
 // What comes until `size` bytes are there or nothing more comes within seconds.
 std::string receive_text(int fd, std::size_t size);
 bool wait_readable(int fd);
+// How many handshakes with this port (tcp, v4) the kernel has not seen the end of.
+int half_open(std::uint16_t port);
 
 inline double share_of(std::uint16_t weight) {
   return static_cast<double>(weight) / static_cast<double>(kWeightAll);
