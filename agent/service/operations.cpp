@@ -160,6 +160,7 @@ Result<Answer> Supervisor::op_start(const Request& request) {
         .got("strategy restart")
         .hint("updagent stop " + setup_.places.app + ", then apply");
   if (!restarts) UPD_TRY(check_room(before, run.memory_reserve));
+  check_steering();  // a candidate must not join a group without a program
   UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
   deployment_->candidate = generation->number();
   deployment_->lease_lost = false;  // of another candidate, if of any
