@@ -34,7 +34,7 @@ Result<SetAside> set_damaged_aside(const Paths& paths) {
   const std::string target = paths.database + suffix;
   SetAside aside;
   if (base::exists(paths.database)) aside.path = target;
-  if (auto head = read_head(paths.head)) aside.head = std::move(*head);
+  if (auto head = read_head(paths.head)) aside.head = *head;
   // -wal before the database: a new database beside an old -wal would take its pages in
   UPD_TRY(move_if_there(paths.database + "-wal", target + "-wal"));
   UPD_TRY(move_if_there(paths.database + "-shm", target + "-shm"));

@@ -126,7 +126,7 @@ std::string_view step_words(StartStep step) {
 
 base::Error start_failed(const ServiceSpec& spec, const std::vector<std::string>& candidates,
                          const StartProgress& progress) {
-  switch (progress.step) {
+  switch (progress.step.load()) {
     case StartStep::groups:
       return as_of_a_command(spec, candidates, keeper::Step::groups, progress);
     case StartStep::gid:
