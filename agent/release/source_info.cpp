@@ -25,7 +25,7 @@ bool is_plain(std::string_view text) {
 }
 
 // "NAME run", without the second part when it is nothing to print. Jenkins has a URL for it.
-std::string builder_name(std::string name, std::string run) {
+std::string builder_name(const std::string& name, std::string run) {
   if (run.find("://") != std::string::npos) run = public_url(run);
   return run.empty() || !is_plain(run) ? name : name + " " + run;
 }

@@ -57,6 +57,7 @@ Status check_main_process(pid_t pid, const std::vector<listen::RunningListener>&
 
 std::vector<std::string> not_named(const std::vector<listen::RunningListener>& left) {
   std::vector<std::string> addresses;
+  addresses.reserve(left.size());
   for (const listen::RunningListener& one : left) addresses.push_back(one.address.text());
   return addresses;
 }

@@ -115,8 +115,9 @@ void ControlServer::serve(ConnectionId id) {
     request.descriptors = std::move((*message)->descriptors);
     auto parsed = base::parse_strict_json((*message)->text, Code::usage, "a control message");
     Result<Answer> answered = Error(Code::usage, "a control message is not an object");
-    if (!parsed) answered = std::move(parsed).error();
-    if (parsed && parsed->is_object()) {
+    if (!parsed) {
+      answered = std::move(parsed).error();
+    } else if (parsed->is_object()) {
       request.fields = std::move(*parsed);
       request.op = request.text("op");
       reply["id"] = request.number("id");
