@@ -63,6 +63,7 @@ base::Result<std::vector<trust::PrivateKey>> load_keys(const std::vector<std::st
 
 std::vector<const trust::PrivateKey*> pointers(const std::vector<trust::PrivateKey>& keys) {
   std::vector<const trust::PrivateKey*> all;
+  all.reserve(keys.size());
   for (const trust::PrivateKey& key : keys) all.push_back(&key);
   return all;
 }

@@ -65,7 +65,7 @@ Status add_folder(TrustSet& set, const std::string& path, const Guard& guard) {
   UPD_ASSIGN(const auto names, base::list_directory(path, kMaxFolderNames));
   for (const std::string& name : names) {
     if (name.front() == '.' || !name.ends_with(kSuffix)) continue;
-    const std::string file = path + "/" + name;
+    const std::string file = std::string(path).append("/").append(name);
     if (is_directory(file)) continue;
     UPD_TRY(add_file(set, file, guard));
   }

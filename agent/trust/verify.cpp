@@ -41,6 +41,7 @@ const PublicKey* key_named(const TrustSet& trust, std::string_view key_id) {
 
 std::size_t distinct_keys(const TrustSet& trust) {
   std::vector<std::string> ids;
+  ids.reserve(trust.keys.size());
   for (const PublicKey& key : trust.keys) ids.push_back(key.key_id);
   std::sort(ids.begin(), ids.end());
   return static_cast<std::size_t>(std::unique(ids.begin(), ids.end()) - ids.begin());
@@ -73,6 +74,7 @@ Status refuse_bad(const Envelope& envelope, const TrustSet& trust,
 
 Error too_few(const std::vector<GoodSignature>& good, const TrustSet& trust) {
   std::vector<std::string> names;
+  names.reserve(good.size());
   for (const GoodSignature& one : good) names.push_back(key_text(*one.key));
   Error error = Error(Code::signature_threshold, "too few trusted keys signed this release")
                     .expected(std::to_string(trust.threshold) + " different keys")
