@@ -192,6 +192,7 @@ Answer Supervisor::no_room(bool end_oldest) {
     event("traffic.drain_ended", "success", oldest, {{"busy", busy}});
     drains_.erase(oldest->number());
     oldest->stop(false);
+    save_state();
   }
   return Answer{{"generation", nullptr},
                 {"living", generations_.size()},

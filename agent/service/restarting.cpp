@@ -23,6 +23,7 @@ Status Supervisor::replace_in_place(Generation& next, Generation& before) {
   drains_.erase(before.number());
   before.set_role(Role::draining);
   before.stop(false);
+  save_state();  // a successor must not tell it again
   return base::ok();
 }
 

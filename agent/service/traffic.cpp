@@ -102,13 +102,13 @@ void Supervisor::retire(std::uint64_t number, bool immediately) {
   if (generation->role() != Role::draining) generation->set_role(Role::draining);
   if (immediately || generation->life() != Life::ready) {
     generation->stop(immediately);
-    return;
+    return save_state();  // a successor must not tell it again
   }
   // It would go on getting connections: only its own graceful stop ends that, and then it has the
   // time of both.
   if (listeners_->shares(*generation)) {
     generation->stop(false, generation->plan().run.service.drain_timeout);
-    return;
+    return save_state();
   }
   generation->begin_drain();
   save_state();  // a successor gives it what is left of its time
