@@ -112,6 +112,12 @@ Status Generation::watch_process() {
   return base::ok();
 }
 
+Status Generation::watch_cgroup() {
+  UPD_ASSIGN(cgroup_watch_,
+             loop_.watch(cgroup_->event_fd(), EPOLLIN, [this] { on_cgroup_event(); }));
+  return base::ok();
+}
+
 Status Generation::watch_store() {
   store_watch_.reset();  // of the store before
   UPD_ASSIGN(store_watch_, loop_.watch(store_->event_fd(), EPOLLIN, [this] {

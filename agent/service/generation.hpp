@@ -148,8 +148,9 @@ class Generation {
   void signal_role();
   base::Milliseconds time_given() const;
   base::Milliseconds time_left() const;
-  base::Status adopt_surroundings(const base::Json& state, base::UniqueFd notify_socket);
+  void adopt_surroundings(const base::Json& state, base::UniqueFd notify_socket);
   base::Status adopt_process(const base::Json& state, Inherited inherited);
+  base::Status find_identity();
   base::Status prepare_folders();
   base::Status prepare_notify(base::UniqueFd inherited = {});
   base::Status prepare_cgroup();
@@ -163,6 +164,7 @@ class Generation {
   void on_cgroup_event();
   void look_for_rest();
   base::Status watch_process();
+  base::Status watch_cgroup();
   base::Status watch_store();
   base::Status make_injector();
   void arm_watchdog();

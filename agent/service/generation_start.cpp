@@ -180,25 +180,28 @@ Status Generation::prepare_cgroup() {
     cgroup_.reset();
   }
   UPD_ASSIGN(cgroup_, cgroups_->make(plan_.number));
-  UPD_ASSIGN(cgroup_watch_,
-             loop_.watch(cgroup_->event_fd(), EPOLLIN, [this] { on_cgroup_event(); }));
+  return watch_cgroup();
+}
+
+Status Generation::find_identity() {
+  if (plan_.run.user.empty()) {
+    identity_ = base::own_identity();
+  } else {
+    UPD_ASSIGN(identity_, base::identity_of_user(plan_.run.user));
+  }
+  for (const std::string& name : plan_.run.service.groups) {
+    UPD_ASSIGN(const gid_t group, base::gid_of_group(name));
+    if (std::find(identity_.groups.begin(), identity_.groups.end(), group) ==
+        identity_.groups.end())
+      identity_.groups.push_back(group);
+  }
   return base::ok();
 }
 
 Status Generation::start(const launch::FdStore* stored, int oom_score) {
   const release::ResolvedService& run = plan_.run;
   oom_score_ = oom_score;
-  if (run.user.empty()) {
-    identity_ = base::own_identity();
-  } else {
-    UPD_ASSIGN(identity_, base::identity_of_user(run.user));
-  }
-  for (const std::string& name : run.service.groups) {
-    UPD_ASSIGN(const gid_t group, base::gid_of_group(name));
-    if (std::find(identity_.groups.begin(), identity_.groups.end(), group) ==
-        identity_.groups.end())
-      identity_.groups.push_back(group);
-  }
+  UPD_TRY(find_identity());
   if (run.service.watchdog.count() > 0)
     watchdog_usec_ = static_cast<std::uint64_t>(run.service.watchdog.count()) * 1000;
   UPD_TRY(prepare_folders());

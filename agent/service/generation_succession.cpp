@@ -77,7 +77,7 @@ Status Generation::adopt(const Json& state, launch::FdStore* stored, Inherited i
   } else {
     UPD_ASSIGN(store_, launch::FdStore::create(listener_names()));
   }
-  if (!plan_.adopted) UPD_TRY(adopt_surroundings(state, std::move(inherited.notify_socket)));
+  if (!plan_.adopted) adopt_surroundings(state, std::move(inherited.notify_socket));
   const Status found = adopt_process(state, std::move(inherited));
   if (life_ == Life::stopping) {
     // whether its main process still lives or not: the rest has its time
@@ -93,25 +93,25 @@ Status Generation::adopt(const Json& state, launch::FdStore* stored, Inherited i
   return base::ok();
 }
 
-// What a service that updagent did not start has none of.
-Status Generation::adopt_surroundings(const Json& state, base::UniqueFd notify_socket) {
-  if (plan_.run.user.empty()) {
-    identity_ = base::own_identity();
-  } else {
-    UPD_ASSIGN(identity_, base::identity_of_user(plan_.run.user));
-  }
+// What a service that updagent did not start has none of. Whatever of it can't be had (a user whom
+// the directory service does not know just now), the process serves on without it.
+void Generation::adopt_surroundings(const Json& state, base::UniqueFd notify_socket) {
+  const auto said = [this](const Status& done) {
+    if (!done) events_.complaint(*this, done.error().line());
+    return done.has_value();
+  };
   output_in_journal_ = state.value("in_journal", false);
   if (const std::uint64_t usec = state.value("watchdog_usec", std::uint64_t{0}); usec > 0)
     watchdog_usec_ = usec;
   if (cgroups_ != nullptr) {
     if (auto found = cgroups_->find(plan_.number); found) {
       cgroup_ = std::move(*found);
-      UPD_ASSIGN(cgroup_watch_,
-                 loop_.watch(cgroup_->event_fd(), EPOLLIN, [this] { on_cgroup_event(); }));
+      said(watch_cgroup());
     }
   }
-  UPD_TRY(watch_store());
-  return prepare_notify(std::move(notify_socket));
+  said(watch_store());
+  // without either the next start binds one that its user can reach
+  if (said(find_identity()) || notify_socket) said(prepare_notify(std::move(notify_socket)));
 }
 
 Status Generation::adopt_process(const Json& state, Inherited inherited) {
