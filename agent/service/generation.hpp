@@ -41,7 +41,8 @@ std::string_view role_name(Role role);
 // The candidate dies before the one that serves when memory ends.
 inline constexpr int kCandidateOomScore = 200;
 
-// A socket of the generation; the listener's order in the release.
+// A socket of the generation; the listener's order in the release. Empty only in a successor, of a
+// generation that ends (succession.cpp).
 struct OwnSocket {
   std::string listener;
   base::UniqueFd fd;

@@ -107,11 +107,14 @@ Json Supervisor::describe_state() const {
   if (policy_)
     if (const auto ids = policy_->ids()) state["policy"] = {{"map", ids->map}, {"tag", ids->tag}};
   if (deployment_)
-    state["deployment"] = {
-        {"epoch", deployment_->epoch},           {"trace_id", deployment_->trace_id},
-        {"candidate", deployment_->candidate},   {"lease_lost", deployment_->lease_lost},
-        {"aborted_by", deployment_->aborted_by}, {"orders", orders_json(deployment_->orders)},
-        {"automatic", deployment_->automatic}};
+    state["deployment"] = {{"epoch", deployment_->epoch},
+                           {"trace_id", deployment_->trace_id},
+                           {"candidate", deployment_->candidate},
+                           {"weight", deployment_->weight},
+                           {"lease_lost", deployment_->lease_lost},
+                           {"aborted_by", deployment_->aborted_by},
+                           {"orders", orders_json(deployment_->orders)},
+                           {"automatic", deployment_->automatic}};
   if (deployment_ && deployment_->old_run)
     if (const auto run = release::resolved_service_to_json(*deployment_->old_run, Code::internal))
       state["deployment"]["old_run"] = *run;
@@ -126,7 +129,7 @@ std::map<std::string, int> Supervisor::descriptors() const {
     if (generation->life() == Life::gone) continue;
     const std::string prefix = prefix_of(number);
     for (const OwnSocket& socket : generation->plan().sockets)
-      all[socket_name(number, socket.listener)] = socket.fd.get();
+      if (socket.fd) all[socket_name(number, socket.listener)] = socket.fd.get();
     if (generation->inject_notify_fd() >= 0) {
       all[prefix + "notify"] = generation->inject_notify_fd();
       all[prefix + "journal"] = generation->inject_journal_fd();
@@ -152,7 +155,7 @@ void Supervisor::put(const std::string& name, int fd) {
 
 void Supervisor::hold(const Generation& generation) {
   for (const OwnSocket& socket : generation.plan().sockets)
-    put(socket_name(generation.number(), socket.listener), socket.fd.get());
+    if (socket.fd) put(socket_name(generation.number(), socket.listener), socket.fd.get());
   for (const auto& [name, fd] : listeners_->shared_sockets()) put(name, fd);
   if (policy_) put(kPolicyName, policy_->map_fd());
 }
@@ -218,14 +221,16 @@ Status Supervisor::take_over(Kept& kept) {
   if (state.is_null()) {
     UPD_ASSIGN(state, read_state(setup_.places.state()));
   }
-  if (!state.is_object() || !state.contains("generations")) {
-    if (cgroups_) static_cast<void>(cgroups_->sweep({}, kSweepPatience));
-    return base::ok();
-  }
   std::map<std::string, UniqueFd> held = std::move(kept.held);
   if (held.empty() && holder_.was_running()) {
     auto all = holder_.take_all();
     if (all) held = std::move(*all);
+    goes_on(all ? base::ok() : Status(all.error()));  // what serves has most of it open itself
+  }
+  if (!state.is_object() || !state.contains("generations")) {
+    if (cgroups_) static_cast<void>(cgroups_->sweep({}, kSweepPatience));
+    drop_orphaned(held);
+    return base::ok();
   }
   mechanism_.mechanism = state.value("mechanism", std::string()) == "steered"
                              ? listen::Mechanism::steered
@@ -287,12 +292,25 @@ void Supervisor::drop_strangers(std::map<std::string, UniqueFd>& held) {
   }
 }
 
-// By the holder's name; where that is lost, by the inode in what the process itself has open.
+// Nobody knows any more what these are: held on, they would keep their addresses taken for ever.
+void Supervisor::drop_orphaned(const std::map<std::string, UniqueFd>& held) {
+  if (held.empty()) return;
+  for (const auto& [name, fd] : held) static_cast<void>(holder_.drop(name));
+  goes_on(
+      Error(Code::not_found, "the state of the supervisor before is lost: what it held is let go")
+          .expected("'" + setup_.places.state() + "'")
+          .got("none of this boot"));
+}
+
+// By the holder's name; where that is lost, by the inode in what the process itself has open. One
+// that ends may have closed its listener already, and needs it no more: an empty one stands for it.
 Result<std::vector<OwnSocket>> Supervisor::sockets_of(const Json& state,
                                                       std::map<std::string, UniqueFd>& held) {
   const std::uint64_t number = state.value("number", std::uint64_t{0});
   std::vector<listen::RunningListener> running;
   bool asked = false;
+  const bool ends = state.value("life", std::string()) == life_name(Life::stopping) ||
+                    state.value("role", std::string()) == role_name(Role::draining);
   std::vector<OwnSocket> sockets;
   for (const Json& one : state.value("sockets", Json::array())) {
     OwnSocket socket;
@@ -312,7 +330,7 @@ Result<std::vector<OwnSocket>> Supervisor::sockets_of(const Json& state,
       for (listen::RunningListener& listener : running)
         if (listener.inode == inode && listener.fd) socket.fd = std::move(listener.fd);
     }
-    if (!socket.fd)
+    if (!socket.fd && !ends)
       return Error(Code::not_found, "the socket '" + socket.listener + "' of generation " +
                                         std::to_string(number) + " is lost");
     sockets.push_back(std::move(socket));
@@ -395,8 +413,9 @@ void Supervisor::restore_roles(const Json& state) {
     deployment_->candidate = state["deployment"].value("candidate", std::uint64_t{0});
     if (find(deployment_->candidate) == nullptr) deployment_->candidate = 0;
     // The weight that the kernel has goes on under its lease, if the driver still lives and comes
-    // back for it; else the rule.
-    if (policy_) deployment_->weight = policy_->effective_weight();
+    // back for it; else the rule. Without steering the public names have it, and the lease is ours.
+    deployment_->weight = policy_ ? policy_->effective_weight()
+                                  : state["deployment"].value("weight", std::uint16_t{0});
     // run out with nobody there: a verdict all the same
     deployment_->lease_lost = state["deployment"].value("lease_lost", false) ||
                               (policy_ && policy_->roles().weight > 0 && deployment_->weight == 0);
@@ -411,7 +430,7 @@ void Supervisor::restore_roles(const Json& state) {
     if (!deployment_->automatic) expect_driver();
   }
   finish_automatic();
-  if (policy_ && (!deployment_ || deployment_->weight == 0)) steer_back();
+  if (!deployment_ || deployment_->weight == 0) steer_back();
   for (const auto& [number, generation] : generations_) {
     const bool wanted = number == active_ || (deployment_ && number == deployment_->candidate);
     if (generation->life() == Life::stopping) continue;

@@ -125,6 +125,7 @@ class Supervisor {
   base::Status take_over_generation(const base::Json& state,
                                     std::map<std::string, base::UniqueFd>& held);
   void drop_strangers(std::map<std::string, base::UniqueFd>& held);
+  void drop_orphaned(const std::map<std::string, base::UniqueFd>& held);
   base::Result<std::vector<OwnSocket>> sockets_of(const base::Json& state,
                                                   std::map<std::string, base::UniqueFd>& held);
   void restore_roles(const base::Json& state);

@@ -7,7 +7,7 @@ import unittest
 
 import scene
 import supervisor
-from supervisor_test import Case
+from supervisor_test import BINARY, Case
 
 SERVER = pathlib.Path(__file__).parents[1] / "support/witness_server.py"
 
@@ -128,6 +128,63 @@ class Losses(Witnessed):
         after = self.generations()[number]
         self.assertEqual((after["pid"], after["state"]), (before, "ready"))
         self.assertIn("nobody-knows", str(self.events("service.complaint")))
+
+    def test_one_that_ends_and_has_closed_its_listener_ends_in_its_time(self):
+        self.handoff(self.witness("1", "close", drain_timeout_ms=0))
+        client = self.one_under_way("1")
+        self.handoff(self.witness("2"))
+        self.wait_seen("1 closed")
+        self.kill("holder")
+        self.supervisor.start()
+        self.assertEqual({n: one["state"] for n, one in self.generations().items()}, {1: "stopping", 2: "ready"})
+        control = self.supervisor.connect()
+        self.addCleanup(control.close)
+        control.ask("upgrade", program=BINARY)
+        self.assertEqual(control.ask("status")["problem"], "")
+        (self.root / "log.go").touch()
+        self.assertEqual(self.answer(client), "1")
+        self.only(2)
+        self.assertEqual(self.answer(self.connection()), "2")
+
+    def test_where_the_state_is_lost_its_addresses_are_free_again(self):
+        number = self.handoff(self.witness("1"))
+        self.kill(("service", number))
+        (self.root / "run/.demo/state").unlink()
+        self.supervisor.start()
+        self.assertIn("is lost", self.supervisor.status()["problem"])
+        self.handoff(self.witness("2"))
+        self.assertEqual(self.answer(self.connection()), "2")
+
+
+class WithoutSteering(Witnessed):
+    def test_the_lease_of_a_public_name_goes_on(self):
+        self.supervisor.stop()
+        program = self.root / "bare"
+        program.write_text(f'#!/bin/sh\nexec setpriv --bounding-set=-bpf,-sys_admin {self.supervisor.binary} "$@"\n')
+        program.chmod(0o755)
+        self.supervisor.binary = program
+        self.supervisor.start()
+        self.path = self.root / "public"
+        listeners = [{"name": "http", "address": f"unix:{self.path}", "backlog": 16}]
+        self.handoff(self.witness("1", listeners=listeners))
+        self.assertEqual(self.supervisor.status()["mechanism"], "shared")
+        control = self.begin()
+        self.candidate(control, self.witness("2", listeners=listeners))
+        control.ask("weight", epoch=control.epoch, weight=10_000)
+        self.assertEqual(self.who_answers(), "2")
+        self.kill()
+        control.close()
+        self.supervisor.start()
+        self.assertEqual(self.supervisor.status()["deployment"]["weight"], 10_000)
+        supervisor.wait_for(lambda: self.events("traffic.lease_lost"), "the end of the lease")
+        self.assertEqual(self.who_answers(), "1")
+
+    def who_answers(self):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(supervisor.WAIT_S)
+            client.connect(str(self.path))
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            return self.answer(client)
 
 
 if __name__ == "__main__":

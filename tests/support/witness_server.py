@@ -3,7 +3,7 @@
 
     witness_server.py LOG [close] [hang] [daemon] [say=TEXT] [flood=TEXT]
 
-WHAT: ready, TERM, asked (a request for /slow has come). It gets its sockets as systemd passes them and answers each
+WHAT: ready, TERM, closed (its listeners), asked (a request for /slow has come). It gets its sockets as systemd passes them and answers each
 connection with its version; to /slow when the file LOG.go is there. On SIGTERM it ends when nothing is under way.
 close: it closes its listeners on SIGTERM. hang: it accepts nobody after READY=1. daemon: its main process forks the
 one that serves, says so by MAINPID, and ends. say: sent to NOTIFY_SOCKET after READY=1; flood: the same for ever.
@@ -57,6 +57,8 @@ def serve(listeners, ended):
             for one in listeners:
                 events.unregister(one)
                 one.close()
+            if listeners:
+                note("closed")
             listeners = []
 
 
