@@ -90,18 +90,19 @@ Result<listen::ListenerSpec> ListenerSet::spec_of(const release::Listener& liste
   return spec;
 }
 
-Result<UniqueFd> ListenerSet::open_one(Entry& entry, std::uint64_t generation, listen::Slot slot) {
-  const Transport transport = entry.spec.address.transport;
-  if (transport == Transport::unix_path) return listen::open_path_socket(entry.spec, generation);
+Result<UniqueFd> ListenerSet::open_one(Entry& entry, const listen::ListenerSpec& spec,
+                                       std::uint64_t generation, listen::Slot slot) {
+  const Transport transport = spec.address.transport;
+  if (transport == Transport::unix_path) return listen::open_path_socket(spec, generation);
   if (policy_ != nullptr && transport != Transport::unix_abstract) {
     if (!entry.steered) {
       UPD_ASSIGN(entry.steered, listen::SteeredListener::create(*policy_));
     }
-    return entry.steered->open(entry.spec, slot);
+    return entry.steered->open(spec, slot);
   }
   if (!entry.shared) {
-    UPD_TRY(listen::check_free(entry.spec, shared_inodes()));
-    UPD_ASSIGN(entry.shared, listen::open_socket(entry.spec));
+    UPD_TRY(listen::check_free(spec, shared_inodes()));
+    UPD_ASSIGN(entry.shared, listen::open_socket(spec));
   }
   return duplicate(entry.shared.get());
 }
@@ -114,10 +115,12 @@ Result<std::vector<OwnSocket>> ListenerSet::open(const release::ResolvedService&
       UPD_ASSIGN(listen::ListenerSpec spec, spec_of(listener, run));
       const std::string key = key_of(spec);
       Entry& entry = entries_[key];
-      const bool is_new = entry.users.empty();
-      if (is_new) entry.spec = std::move(spec);
+      // backlog, mode and owner are this release's; what a socket that was adopted had goes on
+      if (entry.users.empty()) entry.spec = spec;
+      spec.options = entry.spec.options;
+      spec.nonblocking = entry.spec.nonblocking;
       entry.users.insert(generation);
-      UPD_ASSIGN(UniqueFd fd, open_one(entry, generation, slot));
+      UPD_ASSIGN(UniqueFd fd, open_one(entry, spec, generation, slot));
       sockets.push_back({listener.name, std::move(fd)});
     }
     return base::ok();

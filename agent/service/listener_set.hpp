@@ -97,7 +97,8 @@ class ListenerSet {
   static base::Result<listen::ListenerSpec> spec_of(const release::Listener& listener,
                                                     const release::ResolvedService& run);
   static std::string key_of(const listen::ListenerSpec& spec);
-  base::Result<base::UniqueFd> open_one(Entry& entry, std::uint64_t generation, listen::Slot slot);
+  base::Result<base::UniqueFd> open_one(Entry& entry, const listen::ListenerSpec& spec,
+                                        std::uint64_t generation, listen::Slot slot);
   listen::InodeSet shared_inodes() const;
   static bool is_in_place(const Entry& entry, listen::Slot slot);
   void forget_unused();
