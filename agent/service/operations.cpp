@@ -143,6 +143,14 @@ Result<Answer> Supervisor::op_begin(const Request& request) {
                 {"candidate", describe(candidate())}};
 }
 
+// Before a start that can wait: a successor that does not know of a generation ends it, and goes
+// back to what the state knows.
+Status Supervisor::save_known() {
+  save_state();
+  if (saved_) return base::ok();
+  return Error(saved_.error()).hint("is there room in '" + setup_.places.runtime + "'?");
+}
+
 Result<Answer> Supervisor::op_start(const Request& request) {
   UPD_ASSIGN(release::ResolvedService run, service_from(request));
   if (deployment_->candidate != 0) return Error(Code::busy, "there is a candidate already");
@@ -164,10 +172,10 @@ Result<Answer> Supervisor::op_start(const Request& request) {
   UPD_ASSIGN(Generation * generation, make_generation(std::move(run)));
   deployment_->candidate = generation->number();
   deployment_->lease_lost = false;  // of another candidate, if of any
-  Status started = base::ok();
-  if (restarts && before != nullptr) {
+  Status started = save_known();
+  if (started && restarts && before != nullptr) {
     started = replace_in_place(*generation, *before);
-  } else {
+  } else if (started) {
     started = apply_roles(0, 0);
     if (started) started = renew_salt();
     if (started) started = start_generation(*generation);
@@ -399,10 +407,10 @@ Result<Answer> Supervisor::op_restart(const Request& request) {
   deployment_->epoch = ++epoch_;
   deployment_->automatic = true;
   deployment_->candidate = generation->number();
-  Status started = base::ok();
-  if (in_place) {
+  Status started = save_known();
+  if (started && in_place) {
     started = replace_in_place(*generation, *before);
-  } else {
+  } else if (started) {
     started = apply_roles(0, 0);
     if (started) started = start_generation(*generation);
   }

@@ -78,9 +78,9 @@ std::vector<Order> orders_from(const Json& list) {
 void Supervisor::save_state() {
   std::string text = describe_state().dump(-1, ' ', false, Json::error_handler_t::replace);
   if (text != saved_state_) {  // a service may say the same thing as often as it likes
-    const Status written = replace_file(setup_.places.state(), text);
-    if (!written) ::syslog(LOG_ERR, "updagent: %s", written.error().line().c_str());
-    saved_state_ = written ? std::move(text) : std::string();
+    saved_ = replace_file(setup_.places.state(), text);
+    saved_state_ = saved_ ? std::move(text) : std::string();
+    if (!saved_ && saved_.error().line() != last_problem_) goes_on(saved_);
   }
   base::failpoint::hit("service.state_saved");
 }

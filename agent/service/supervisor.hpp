@@ -133,6 +133,7 @@ class Supervisor {
   void expect_driver();
   void finish_automatic();
   void save_state();
+  base::Status save_known();
   base::Json describe_state() const;
   std::map<std::string, int> descriptors() const;
   void put(const std::string& name, int fd);
@@ -271,6 +272,7 @@ class Supervisor {
   bool stop_wanted_ = false;                            // `updagent stop`: nothing is to run
   std::string last_problem_;
   std::string saved_state_;  // what the state file has
+  base::Status saved_;       // how its last writing went
   std::string strangers_;    // in our groups, as they were last reported
 
   std::unique_ptr<ControlServer> control_;
