@@ -112,6 +112,18 @@ Status Generation::watch_process() {
   return base::ok();
 }
 
+Status Generation::watch_forked() {
+  UPD_ASSIGN(forked_watch_, loop_.watch(forked_->event_fd(), EPOLLIN, [this] { let_forked_go(); }));
+  return base::ok();
+}
+
+// Takes it out of the process table if it is dead.
+void Generation::let_forked_go() {
+  forked_watch_.reset();
+  if (forked_) static_cast<void>(forked_->on_event());
+  forked_.reset();
+}
+
 Status Generation::watch_cgroup() {
   UPD_ASSIGN(cgroup_watch_,
              loop_.watch(cgroup_->event_fd(), EPOLLIN, [this] { on_cgroup_event(); }));
@@ -287,6 +299,7 @@ void Generation::look_for_rest() {
 void Generation::become_gone() {
   timeout_.reset();
   process_watch_.reset();
+  let_forked_go();
   inject_watch_.reset();
   injector_.reset();
   notify_watch_.reset();

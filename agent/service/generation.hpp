@@ -159,12 +159,15 @@ class Generation {
   base::Result<launch::ServiceSpec> service_spec(const launch::FdStore* stored);
   void on_start_event();
   void on_notify(launch::NotifyEvent& event);
+  void take_main_process(launch::NotifyEvent& event);
   void take_lifecycle(const launch::NotifyMessage& message);
   void store_descriptors(launch::NotifyEvent& event);
   void on_main_end();
   void on_cgroup_event();
   void look_for_rest();
   base::Status watch_process();
+  base::Status watch_forked();
+  void let_forked_go();
   base::Status watch_cgroup();
   base::Status watch_store();
   base::Status make_injector();
@@ -201,11 +204,12 @@ class Generation {
   bool extended_ = false;  // EXTEND_TIMEOUT_USEC came
   int oom_score_ = 0;
   bool output_in_journal_ = false;
-  bool main_told_ = false;  // MAINPID said so
+  bool stops_itself_ = false;  // STOPPING=1 came: it can be said as often as one likes
   std::optional<std::uint64_t> watchdog_usec_;
 
   std::optional<launch::ServiceStart> start_;
   std::optional<launch::ProcessWatch> process_;
+  std::optional<launch::ProcessWatch> forked_;  // by us, when MAINPID has named another one
   std::optional<launch::GenerationCgroup> cgroup_;
   std::unique_ptr<launch::FdStore> store_;
   std::unique_ptr<launch::NotifyServer> notify_;
@@ -216,6 +220,7 @@ class Generation {
   // after what they watch, so that they end first
   Watch start_watch_;
   Watch process_watch_;
+  Watch forked_watch_;
   Watch cgroup_watch_;
   Watch store_watch_;
   Watch notify_watch_;

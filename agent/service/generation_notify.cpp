@@ -15,16 +15,7 @@ void Generation::on_notify(launch::NotifyEvent& event) {
   if (!event.counts) return;
   const launch::NotifyMessage& message = event.message;
   if (message.status) status_text_ = *message.status;
-  if (event.main_process && message.main_pid) {
-    auto identity = launch::identify_process(*message.main_pid, event.main_process);
-    if (identity) {
-      process_watch_.reset();
-      process_ = launch::ProcessWatch::own(std::move(*identity), std::move(event.main_process));
-      main_told_ = true;
-      if (auto watched = watch_process(); !watched)
-        events_.complaint(*this, watched.error().line());
-    }
-  }
+  if (event.main_process && message.main_pid) take_main_process(event);
   store_descriptors(event);
   if (message.watchdog_usec) watchdog_usec_ = message.watchdog_usec;
   if (message.extend_timeout_usec) extend_timeout(*message.extend_timeout_usec);
@@ -33,6 +24,24 @@ void Generation::on_notify(launch::NotifyEvent& event) {
   if (message.watchdog == launch::WatchdogSign::alive || message.watchdog_usec) arm_watchdog();
   take_lifecycle(message);
   events_.changed(*this);
+}
+
+// The one before stays ours to wait for, if we have forked it: nobody else does.
+void Generation::take_main_process(launch::NotifyEvent& event) {
+  auto identity = launch::identify_process(*event.message.main_pid, event.main_process);
+  if (!identity || (process_ && identity->pid == process_->pid() &&
+                    identity->start_ticks == process_->identity().start_ticks))
+    return;
+  const auto said = [this](const base::Status& done) {
+    if (!done) events_.complaint(*this, done.error().line());
+  };
+  process_watch_.reset();
+  if (process_ && !forked_) {
+    forked_ = std::move(*process_);
+    said(watch_forked());
+  }
+  process_ = launch::ProcessWatch::own(std::move(*identity), std::move(event.main_process));
+  said(watch_process());
 }
 
 void Generation::hear_earlier(std::vector<launch::NotifyDatagram> earlier) {
@@ -56,7 +65,8 @@ void Generation::take_lifecycle(const launch::NotifyMessage& message) {
     case launch::Lifecycle::stopping:
       // One that serves is started again when it has ended, as after a crash. A candidate must not
       // get one user more: it has failed, and ends in its own time.
-      if (life_ != Life::ready && life_ != Life::starting) break;
+      if ((life_ != Life::ready && life_ != Life::starting) || stops_itself_) break;
+      stops_itself_ = true;
       status_text_ = "stopping by itself";
       if (role_ == Role::candidate)
         events_.failed(*this, Error(Code::probe_failed, run_name() + " is stopping by itself"));

@@ -216,6 +216,7 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
   options.allow_io_uring = run.allow_io_uring;
   UPD_ASSIGN(const launch::Guard guard, launch::Guard::build(options));
   spec.guard = &guard;
+  let_forked_go();
   // what an earlier process has bound says nothing of this one
   inject_watch_.reset();
   injector_.reset();
@@ -225,7 +226,7 @@ Status Generation::start(const launch::FdStore* stored, int oom_score) {
   UPD_ASSIGN(start_watch_, loop_.watch(start_->event_fd(), EPOLLIN, [this] { on_start_event(); }));
   enter(Life::starting);
   status_text_.clear();
-  main_told_ = false;
+  stops_itself_ = false;
   ++starts_;
   extended_ = false;
   arm_ready_timeout(run.service.ready_timeout);

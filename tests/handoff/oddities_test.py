@@ -1,0 +1,71 @@
+"""What services say and do that is allowed and odd, and what a node can lack."""
+
+import os
+import pathlib
+import signal
+import unittest
+
+import scene
+import supervisor
+from succession_test import Witnessed
+
+
+class Said(Witnessed):
+    def test_one_that_never_ends_to_say_that_it_stops_fails_once(self):
+        self.handoff(self.witness("1"))
+        control = self.begin()
+        number, _ = self.candidate(control, self.witness("2", "flood=STOPPING=1"))
+        control.await_news(lambda one: one.get("life") == "failed")
+        for _ in range(100):  # turns of the loop, in each of which it says so some 30 times
+            control.ask("progress", epoch=control.epoch, progress={})
+        control.ask("rollback", epoch=control.epoch, reason="test")
+        control.ask("end", epoch=control.epoch)
+        self.only(1)
+        self.assertEqual(len(self.events("service.failed")), 1)
+        self.assertEqual([one for one in control.news if one.get("life") == "failed"], [])
+
+    def test_one_that_gives_its_place_as_main_process_to_a_child_leaves_nothing(self):
+        number = self.handoff(self.witness("1", "daemon"))
+        os.kill(self.generations()[number]["pid"], signal.SIGKILL)
+        supervisor.wait_for(lambda: self.seen("1 ready") == 2, "a restart")
+        self.only(self.handoff(self.witness("2")))
+        children = self.children()
+        self.assertEqual(len(children), 1, children)
+
+    def children(self):
+        """Of the supervisor, also those that nobody has waited for."""
+        pid = self.supervisor.process.pid
+        listed = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return {int(one): scene.state_of(int(one)) for one in listed}
+
+
+class Released(Witnessed):
+    def test_mode_of_a_public_name_is_that_of_the_release_that_serves(self):
+        path = self.root / "public"
+        for version, mode in (("1", 0o600), ("2", 0o666), ("3", 0o600)):
+            listener = {"name": "http", "address": f"unix:{path}", "backlog": 16, "mode": f"{mode:04o}"}
+            self.handoff(self.witness(version, listeners=[listener]))
+            self.assertEqual(path.stat().st_mode & 0o777, mode)
+
+
+class Full(Witnessed):
+    def test_without_room_for_the_state_nothing_is_started(self):
+        self.handoff(self.witness("1"))
+        hindrance = self.root / "run/.demo/state.new"
+        hindrance.mkdir()
+        control = self.begin()
+        for strategy in ("handoff", "restart"):
+            with self.assertRaisesRegex(supervisor.Refused, "state.new"):
+                control.ask("start", service=self.witness("2", strategy=strategy), epoch=control.epoch)
+        control.ask("end", epoch=control.epoch)
+        with self.assertRaisesRegex(supervisor.Refused, "state.new"):
+            control.ask("restart", service=self.witness("2"))
+        self.only(1)
+        self.assertEqual((self.seen("1 TERM"), self.seen("2 ready")), (0, 0))
+        self.assertIn("state.new", self.supervisor.status()["problem"])
+        hindrance.rmdir()
+        self.only(self.handoff(self.witness("2")))
+
+
+if __name__ == "__main__":
+    unittest.main()
