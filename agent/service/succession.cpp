@@ -436,6 +436,9 @@ void Supervisor::restore_roles(const Json& state) {
     if (generation->life() == Life::stopping) continue;
     if (stop_wanted_) {
       generation->stop(false);
+    } else if (!wanted && generation->role() == Role::candidate &&
+               generation->life() == Life::ready) {
+      retire_withdrawn(number);
     } else if (!wanted) {
       retire(number, false);
     } else if (generation->life() == Life::starting && generation->process() != nullptr) {

@@ -219,6 +219,7 @@ class Supervisor {
   void start_waiting();
   void promote_candidate();
   void retire(std::uint64_t number, bool immediately);
+  void retire_withdrawn(std::uint64_t number);
   void stop_drained(std::uint64_t number, const base::Result<std::size_t>& busy);
   void give_up_candidate(const std::string& why);
   void restart_later(std::uint64_t number);

@@ -153,7 +153,11 @@ void Supervisor::give_up_candidate(const std::string& why) {
   event("traffic.withdrawn", "success", generation, {{"reason", why}});
   save_state();
   if (generation->life() != Life::ready) return retire(number, true);
-  // what waits in the queue of one that hangs goes to the active one at once
+  retire_withdrawn(number);
+}
+
+// What waits in the queue of one that hangs goes to the active one at once.
+void Supervisor::retire_withdrawn(std::uint64_t number) {
   timers_[number] = loop_->after(kPromptMigration, [this, number] {
     Generation* found = find(number);
     if (found == nullptr) return;

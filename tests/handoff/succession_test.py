@@ -113,6 +113,21 @@ class Stops(Witnessed):
         self.assert_told_once(client)
 
 
+class Queues(Witnessed):
+    def test_who_waits_at_a_candidate_that_was_withdrawn_does_not_wait_for_its_drain(self):
+        self.handoff(self.witness("1"))
+        control = self.begin()
+        number, _ = self.candidate(control, self.witness("2", "hang", drain_timeout_ms=600_000))
+        control.ask("weight", epoch=control.epoch, weight=10_000)
+        clients = [self.connection() for _ in range(10)]
+        supervisor.wait_for(lambda: self.generations()[number]["waiting"] == 10, "its queue")
+        control.ask("rollback", epoch=control.epoch, reason="it hangs")
+        self.kill()
+        control.close()
+        self.supervisor.start()
+        self.assertEqual([self.answer(client) for client in clients], ["1"] * 10)
+
+
 class Losses(Witnessed):
     def test_one_whose_user_nobody_knows_just_now_serves_on(self):
         number = self.handoff(self.witness("1"))
