@@ -84,9 +84,9 @@ bool read_errno(NotifyMessage& message, std::string_view value) {
   return true;
 }
 
-bool read_extend(NotifyMessage& message, std::string_view value) {
-  if (!set_once(message.extend_timeout_usec, value, 0, kAnyNumber)) return false;
-  message.extend_timeout_usec = std::min(*message.extend_timeout_usec, kMaxExtendUsec);
+bool read_capped(std::optional<std::uint64_t>& field, std::string_view value, std::uint64_t cap) {
+  if (!set_once(field, value, 0, kAnyNumber)) return false;
+  field = std::min(*field, cap);
   return true;
 }
 
@@ -130,9 +130,12 @@ constexpr std::array kFields = {
     Field{"WATCHDOG", read_watchdog},
     Field{"WATCHDOG_USEC",
           [](NotifyMessage& m, std::string_view v) {
-            return set_once(m.watchdog_usec, v, 0, kAnyNumber);
+            return read_capped(m.watchdog_usec, v, kMaxWatchdogUsec);
           }},
-    Field{"EXTEND_TIMEOUT_USEC", read_extend},
+    Field{"EXTEND_TIMEOUT_USEC",
+          [](NotifyMessage& m, std::string_view v) {
+            return read_capped(m.extend_timeout_usec, v, kMaxExtendUsec);
+          }},
     Field{"ERRNO", read_errno},
     Field{"BARRIER", [](NotifyMessage& m, std::string_view v) { return m.barrier = read_one(v); }},
     Field{"FDSTORE", [](NotifyMessage& m, std::string_view v) { return m.store = read_one(v); }},

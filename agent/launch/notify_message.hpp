@@ -22,6 +22,8 @@ inline constexpr std::size_t kMaxStatusBytes = 512;   // a line in a terminal, s
 inline constexpr std::size_t kMaxStoreNameBytes = 255;  // sd_notify(3), FDNAME=
 inline constexpr std::uint64_t kMaxExtendUsec =
     600'000'000;  // ten minutes: a service that needs longer says so again, and is seen to live
+// A year. 2^64-1 means never; in microseconds after now it would be the past.
+inline constexpr std::uint64_t kMaxWatchdogUsec = 365ULL * 24 * 3600 * 1'000'000;
 
 // STOPPING beats READY, and READY beats RELOADING, when one message has several.
 enum class Lifecycle { unchanged, ready, reloading, stopping };
@@ -33,7 +35,8 @@ struct NotifyMessage {
   std::optional<std::string> status;            // UTF-8 without control characters, bounded
   std::optional<pid_t> main_pid;
   WatchdogSign watchdog = WatchdogSign::none;
-  std::optional<std::uint64_t> watchdog_usec;        // 0: no watchdog from now on
+  std::optional<std::uint64_t>
+      watchdog_usec;  // 0: no watchdog from now on; at most kMaxWatchdogUsec
   std::optional<std::uint64_t> extend_timeout_usec;  // at most kMaxExtendUsec
   std::optional<int> errno_value;
   bool barrier = false;  // the message is that and nothing else

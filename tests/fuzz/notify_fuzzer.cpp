@@ -35,6 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (message->status) must(is_quiet(*message->status));
   if (message->main_pid) must(*message->main_pid > 0);
   if (message->errno_value) must(*message->errno_value >= 0 && *message->errno_value <= 4095);
+  if (message->watchdog_usec) must(*message->watchdog_usec <= launch::kMaxWatchdogUsec);
   if (message->extend_timeout_usec) must(*message->extend_timeout_usec <= launch::kMaxExtendUsec);
   must(message->store_name.empty() || launch::is_store_name(message->store_name));
   must(!message->store_remove || !message->store_name.empty());

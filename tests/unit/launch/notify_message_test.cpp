@@ -101,6 +101,7 @@ TEST(NotifyMessage, A_status_drives_no_terminal_and_stays_short) {
 
 TEST(NotifyMessage, A_longer_time_is_granted_only_up_to_its_bound) {
   EXPECT_EQ(parsed("EXTEND_TIMEOUT_USEC=18446744073709551615").extend_timeout_usec, kMaxExtendUsec);
+  EXPECT_EQ(parsed("WATCHDOG_USEC=18446744073709551615").watchdog_usec, kMaxWatchdogUsec);
   EXPECT_EQ(parsed("EXTEND_TIMEOUT_USEC=0").extend_timeout_usec, 0U);
 }
 
