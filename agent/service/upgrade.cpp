@@ -11,6 +11,7 @@
 #include "agent/base/files.hpp"
 #include "agent/release/resolved_service.hpp"
 #include "agent/service/client.hpp"
+#include "agent/service/state_file.hpp"
 #include "agent/service/supervisor.hpp"
 
 namespace updagent::service {
@@ -106,11 +107,7 @@ Status check_state(const std::string& path) {
   UPD_ASSIGN(const std::string text, base::read_file(path, kMaxKeepsakeBytes));
   UPD_ASSIGN(const Json all, parse(text));
   const Json& state = all["state"];
-  const int version = state.value("state_version", 0);
-  if (version != kStateVersion)
-    return Error(Code::requires_agent, "this program does not understand the state")
-        .expected("version " + std::to_string(kStateVersion))
-        .got(std::to_string(version));
+  UPD_TRY(check_state_version(state));
   for (const Json& generation : state.value("generations", Json::array()))
     UPD_TRY(check_generation(generation));
   return WorkerSet::check(state.value("workers", Json::object()));

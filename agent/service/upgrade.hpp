@@ -13,9 +13,6 @@
 
 namespace updagent::service {
 
-// Of the state file and of what goes over execve(2). Another one is not understood.
-inline constexpr int kStateVersion = 1;
-
 // What a supervisor hands to itself. All empty: it is a fresh process.
 struct Kept {
   base::Json state;  // as in the state file; null: none
