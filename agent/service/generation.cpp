@@ -310,7 +310,9 @@ void Generation::become_gone() {
   if (cgroup_) static_cast<void>(cgroup_->remove());
   cgroup_.reset();
   if (const auto app = base::open_directory(plan_.run.runtime); app)
-    static_cast<void>(base::remove_tree(app->get(), std::to_string(plan_.number)));
+    if (const Status removed = base::remove_tree(app->get(), std::to_string(plan_.number));
+        !removed)
+      events_.complaint(*this, "its runtime folder stays: " + removed.error().line());
   enter(Life::gone);
   events_.gone(*this);
 }

@@ -39,6 +39,21 @@ class Said(Witnessed):
         return {int(one): scene.state_of(int(one)) for one in listed}
 
 
+class Left(Witnessed):
+    def test_a_runtime_folder_that_is_too_deep_to_be_removed_is_said(self):
+        number = self.handoff(self.witness("1"))
+        folder = self.root / "run/demo" / str(number)
+        inner = os.open(folder, os.O_RDONLY)
+        for _ in range(500):
+            os.mkdir("d", dir_fd=inner)
+            outer, inner = inner, os.open("d", os.O_RDONLY, dir_fd=inner)
+            os.close(outer)
+        os.close(inner)
+        self.only(self.handoff(self.witness("2")))
+        self.assertTrue(folder.exists())
+        self.assertIn("its runtime folder stays", str(self.events("service.complaint")))
+
+
 class Released(Witnessed):
     def test_mode_of_a_public_name_is_that_of_the_release_that_serves(self):
         path = self.root / "public"
