@@ -164,6 +164,10 @@ std::string Address::text() const {
 
 Address reachable_address(Address address) {
   if (!address.is_wildcard()) return address;
+  if (!address.v6only) {
+    address.family = AF_INET;
+    address.v6only = true;
+  }
   if (address.family == AF_INET) address.ip[0] = 127;
   address.ip[address.family == AF_INET ? kV4Bytes - 1 : address.ip.size() - 1] = 1;
   return address;

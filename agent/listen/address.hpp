@@ -33,7 +33,9 @@ struct Address {
   std::string text() const;  // what parse_address reads
 };
 
-// Where to connect to reach a listener at this address: of a wildcard the loopback address.
+// Where to connect to reach a listener at this address: of a wildcard the loopback address, of a
+// dual-stack one that of IPv4. Where IPv6 is switched off (many a container) "::" can be bound all
+// the same, and ::1 is not there.
 Address reachable_address(Address address);
 
 // `place` and `code` are for the refusal: "service.listener[0].address".

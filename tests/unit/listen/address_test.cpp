@@ -122,6 +122,9 @@ TEST(AddressTest, Two_addresses_overlap_when_one_packet_can_reach_both) {
 TEST(AddressTest, A_wildcard_is_reached_at_the_loopback_address) {
   EXPECT_EQ(reachable_address(parse("tcp:0.0.0.0:80")), parse("tcp:127.0.0.1:80"));
   EXPECT_EQ(reachable_address(parse("tcp:[::]:80")), parse("tcp:[::1]:80"));
+  Address dual = parse("tcp:[::]:80");
+  dual.v6only = false;
+  EXPECT_EQ(reachable_address(dual), parse("tcp:127.0.0.1:80"));
   EXPECT_EQ(reachable_address(parse("tcp:10.0.0.1:80")), parse("tcp:10.0.0.1:80"));
   EXPECT_EQ(reachable_address(parse("unix:/run/x.sock")), parse("unix:/run/x.sock"));
 }
