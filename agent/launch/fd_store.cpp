@@ -87,7 +87,7 @@ Stored FdStore::add(std::string name, UniqueFd& descriptor, bool watched) {
   if (holds(descriptor.get())) return Stored::already;
   if (entries_.size() >= kMaxStored || closer_.waiting() >= kMaxStored) return Stored::refused_full;
   if (watched) watch(descriptor.get());
-  entries_.push_back({std::move(name), std::move(descriptor), watched});
+  entries_.push_back({std::move(name), std::move(descriptor), watched, next_id_++});
   return Stored::stored;
 }
 

@@ -27,7 +27,8 @@ inline constexpr std::string_view kDefaultStoreName = "stored";  // sd_notify(3)
 struct StoredDescriptor {
   std::string name;
   base::UniqueFd descriptor;
-  bool watched = true;  // FDPOLL: dropped when its other end hangs up or it has an error
+  bool watched = true;   // FDPOLL: dropped when its other end hangs up or it has an error
+  std::uint64_t id = 0;  // within this store, for one entry only
 };
 
 enum class Stored {
@@ -81,6 +82,7 @@ class FdStore {
   std::vector<std::string> listener_names_;
   DescriptorCloser closer_;
   std::vector<StoredDescriptor> entries_;
+  std::uint64_t next_id_ = 0;
 };
 
 }  // namespace updagent::launch

@@ -33,18 +33,28 @@ Result<Holder> Holder::connect_or_start(const std::string& path) {
   return Holder(std::move(connection), false);
 }
 
+// A service that stores and removes as fast as it can is quicker than the holder reads. What got
+// lost then would never be closed.
+Status Holder::tell(const std::string& text, int descriptor) {
+  Status told = send_message(connection_.get(), text, descriptor);
+  const bool busy = !told && told.error().code() == Code::busy;
+  if (busy && !hangs_ && send_patiently(connection_.get(), text, descriptor)) told = base::ok();
+  hangs_ = busy && !told;
+  return told;
+}
+
 Status Holder::put(const std::string& name, int fd) {
   if (name.size() > kMaxHeldName)
     return Error(Code::internal, "the name of a held descriptor is too long");
-  return send_message(connection_.get(), kPut + name, fd);
+  return tell(kPut + name, fd);
 }
 
 Status Holder::put_notify(const std::string& name, int fd) {
-  return send_message(connection_.get(), kPutNotify + name, fd);
+  return tell(kPutNotify + name, fd);
 }
 
 Status Holder::drop(const std::string& name) {
-  return send_message(connection_.get(), kDrop + name);
+  return tell(kDrop + name);
 }
 
 // Its answer to `question`, message by message until the end of it.

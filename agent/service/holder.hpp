@@ -36,8 +36,9 @@ class Holder {
 
   // Readable (end of file) when it has died.
   int event_fd() const { return connection_.get(); }
-  // The holder gets a duplicate; one of that name is replaced. Never waits: Code::io_error when it
-  // doesn't take it.
+  // The holder gets a duplicate; one of that name is replaced. It is waited for while it is busy,
+  // but no longer than kHolderPatience, and not again before it has taken something. Code::busy: it
+  // has not.
   base::Status put(const std::string& name, int fd);
   // As put(): a notify socket, which it reads whenever no supervisor is connected.
   base::Status put_notify(const std::string& name, int fd);
@@ -54,10 +55,12 @@ class Holder {
  private:
   Holder(base::UniqueFd connection, bool was_running)
       : connection_(std::move(connection)), was_running_(was_running) {}
+  base::Status tell(const std::string& text, int descriptor = -1);
   base::Status ask(char question, const std::function<base::Status(Message&)>& take);
 
   base::UniqueFd connection_;
   bool was_running_ = false;
+  bool hangs_ = false;
 };
 
 // Soft to hard: 16 generations with their sockets and stores are more than the usual 1,024.

@@ -80,7 +80,7 @@ void Supervisor::save_state() {
   if (text != saved_state_) {  // a service may say the same thing as often as it likes
     saved_ = replace_file(setup_.places.state(), text);
     saved_state_ = saved_ ? std::move(text) : std::string();
-    if (!saved_ && saved_.error().line() != last_problem_) goes_on(saved_);
+    goes_on_once(saved_);
   }
   base::failpoint::hit("service.state_saved");
 }
@@ -146,11 +146,15 @@ std::map<std::string, int> Supervisor::descriptors() const {
   return all;
 }
 
-// One that fails is a descriptor that a successor may not find. The same words once: a holder that
-// died fails at every put, until watch_holder() puts all of them to its successor.
+// One that fails is a descriptor that a successor may not find, or finds though nobody has it any
+// more. The same words once: a holder that died fails at every one, until watch_holder() puts all
+// of them to its successor.
 void Supervisor::put(const std::string& name, int fd) {
-  const Status held = holder_.put(name, fd);
-  if (!held && held.error().line() != last_problem_) goes_on(held);
+  goes_on_once(holder_.put(name, fd));
+}
+
+void Supervisor::drop(const std::string& name) {
+  goes_on_once(holder_.drop(name));
 }
 
 void Supervisor::hold(const Generation& generation) {
@@ -176,15 +180,16 @@ void Supervisor::hold_stored(const Generation& generation) {
     put(prefix + "notify", generation.inject_notify_fd());
     put(prefix + "journal", generation.inject_journal_fd());
   }
-  std::vector<std::string>& held = held_stored_[generation.number()];
-  std::vector<std::string> now;
+  std::vector<HeldStored>& held = held_stored_[generation.number()];
+  std::vector<HeldStored> now;
   const auto& entries = generation.store().entries();
   now.reserve(entries.size());
-  for (std::size_t i = 0; i < entries.size(); ++i)
-    now.push_back(stored_name(generation.number(), i, entries[i]));
-  if (now == held) return;
-  for (const std::string& name : held) static_cast<void>(holder_.drop(name));
-  for (std::size_t i = 0; i < entries.size(); ++i) put(now[i], entries[i].descriptor.get());
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    now.push_back({stored_name(generation.number(), i, entries[i]), entries[i].id});
+    if (i >= held.size() || held[i] != now[i]) put(now[i].name, entries[i].descriptor.get());
+  }
+  for (std::size_t i = 0; i < held.size(); ++i)
+    if (i >= now.size() || held[i].name != now[i].name) drop(held[i].name);
   held = std::move(now);
 }
 
@@ -201,16 +206,14 @@ void Supervisor::hold_everything() {
 
 void Supervisor::drop_held(const Generation& generation) {
   for (const OwnSocket& socket : generation.plan().sockets)
-    static_cast<void>(holder_.drop(socket_name(generation.number(), socket.listener)));
-  for (const std::string& name : listeners_->no_longer_shared(generation))
-    static_cast<void>(holder_.drop(name));
+    drop(socket_name(generation.number(), socket.listener));
+  for (const std::string& name : listeners_->no_longer_shared(generation)) drop(name);
   const std::string prefix = prefix_of(generation.number());
-  static_cast<void>(holder_.drop(notify_name(generation.number())));
+  drop(notify_name(generation.number()));
   held_notify_.erase(generation.number());
-  static_cast<void>(holder_.drop(prefix + "notify"));
-  static_cast<void>(holder_.drop(prefix + "journal"));
-  for (const std::string& name : held_stored_[generation.number()])
-    static_cast<void>(holder_.drop(name));
+  drop(prefix + "notify");
+  drop(prefix + "journal");
+  for (const HeldStored& one : held_stored_[generation.number()]) drop(one.name);
   held_stored_.erase(generation.number());
 }
 
@@ -287,7 +290,7 @@ void Supervisor::drop_strangers(std::map<std::string, UniqueFd>& held) {
   for (auto& [name, fd] : held) {
     const auto number = generation_of_name(name);
     if (!number || generations_.contains(*number)) continue;
-    static_cast<void>(holder_.drop(name));
+    drop(name);
     fd.reset();
   }
 }
@@ -295,7 +298,7 @@ void Supervisor::drop_strangers(std::map<std::string, UniqueFd>& held) {
 // Nobody knows any more what these are: held on, they would keep their addresses taken for ever.
 void Supervisor::drop_orphaned(const std::map<std::string, UniqueFd>& held) {
   if (held.empty()) return;
-  for (const auto& [name, fd] : held) static_cast<void>(holder_.drop(name));
+  for (const auto& [name, fd] : held) drop(name);
   goes_on(
       Error(Code::not_found, "the state of the supervisor before is lost: what it held is let go")
           .expected("'" + setup_.places.state() + "'")

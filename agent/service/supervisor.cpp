@@ -210,6 +210,11 @@ void Supervisor::goes_on(const Status& done) {
   ::syslog(LOG_ERR, "updagent: %s: %s", setup_.places.app.c_str(), last_problem_.c_str());
 }
 
+// What fails again and again is said with the first time.
+void Supervisor::goes_on_once(const Status& done) {
+  if (!done && done.error().line() != last_problem_) goes_on(done);
+}
+
 void Supervisor::tell(const Generation& generation, std::string_view what,
                       const std::string& problem) {
   if (!deployment_ || deployment_->driver == 0) return;

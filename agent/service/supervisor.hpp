@@ -106,6 +106,12 @@ class Supervisor {
   base::Status run();
 
  private:
+  // An entry of a store, as the holder has it.
+  struct HeldStored {
+    std::string name;
+    std::uint64_t id = 0;
+    bool operator==(const HeldStored&) const = default;
+  };
   struct Complaints {
     int count = 0;
     std::int64_t since_us = 0;
@@ -137,6 +143,7 @@ class Supervisor {
   base::Json describe_state() const;
   std::map<std::string, int> descriptors() const;
   void put(const std::string& name, int fd);
+  void drop(const std::string& name);
   void hold(const Generation& generation);
   void hold_notify(const Generation& generation);
   void hold_stored(const Generation& generation);
@@ -232,6 +239,7 @@ class Supervisor {
   void event(std::string_view name, std::string_view status, const Generation* generation,
              base::Json detail);
   void goes_on(const base::Status& done);
+  void goes_on_once(const base::Status& done);
   std::optional<std::string> committed_version() const;
 
   Generation* find(std::uint64_t number);
@@ -258,7 +266,7 @@ class Supervisor {
   std::map<std::uint64_t, Crashes> crashes_;
   std::map<std::uint64_t, Complaints> complaints_;
   std::map<std::uint64_t, Watch> timers_;  // of a generation: restart, looking whether it listens
-  std::map<std::uint64_t, std::vector<std::string>> held_stored_;  // names at the holder
+  std::map<std::uint64_t, std::vector<HeldStored>> held_stored_;  // by generation
   std::set<std::uint64_t> held_notify_;  // generations whose notify socket the holder has
   std::uint64_t next_number_ = 1;
   std::uint64_t active_ = 0;   // generation; 0: none

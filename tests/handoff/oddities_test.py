@@ -5,6 +5,7 @@ import pathlib
 import signal
 import unittest
 
+import census
 import scene
 import supervisor
 from succession_test import Witnessed
@@ -31,6 +32,17 @@ class Said(Witnessed):
         self.only(self.handoff(self.witness("2")))
         children = self.children()
         self.assertEqual(len(children), 1, children)
+
+    def test_what_a_service_takes_out_of_its_store_again_nobody_has(self):
+        self.handoff(self.witness("1", "store=128"))
+        self.wait_seen("1 removed")
+        found = scene.processes_of(self.root)
+        for pid in [*found["supervisor"], *found["holder"]]:
+            supervisor.wait_for(lambda: not self.stored(pid), "a store that is empty")
+        self.assertEqual(self.events("supervisor.problem"), [])
+
+    def stored(self, pid):
+        return [what for what in census.descriptors(pid).values() if "memfd:stored-" in what]
 
     def children(self):
         """Of the supervisor, also those that nobody has waited for."""

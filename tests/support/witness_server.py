@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """A service that writes down what happens to it, a line each in LOG: "VERSION WHAT".
 
-    witness_server.py LOG [close] [hang] [daemon] [say=TEXT] [flood=TEXT]
+    witness_server.py LOG [close] [hang] [daemon] [store=N] [flood=TEXT]
 
-WHAT: ready, TERM, closed (its listeners), asked (a request for /slow has come). It gets its sockets as systemd passes them and answers each
+WHAT: ready, TERM, closed (its listeners), stored, removed, asked (a request for /slow has come). It gets its sockets as systemd passes them and answers each
 connection with its version; to /slow when the file LOG.go is there. On SIGTERM it ends when nothing is under way.
 close: it closes its listeners on SIGTERM. hang: it accepts nobody after READY=1. daemon: its main process forks the
-one that serves, says so by MAINPID, and ends. say: sent to NOTIFY_SOCKET after READY=1; flood: the same for ever.
+one that serves, says so by MAINPID, and ends. store: it gives N descriptors to the FDSTORE, one by one,
+and takes them out again. flood: sent to NOTIFY_SOCKET after READY=1 for ever.
 """
 
 import os
@@ -83,8 +84,15 @@ def main():
             os.read(one, 1)
             os.close(tell)
         note("ready")
-        if "say" in WORDS:
-            notify.send(WORDS["say"].encode())
+        names = [f"stored-{i}" for i in range(int(WORDS.get("store", "0")))]
+        for name in names:
+            one = os.memfd_create(name)
+            socket.send_fds(notify, [f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0".encode()], [one])
+            os.close(one)
+        note("stored")
+        for name in names:
+            notify.send(f"FDSTOREREMOVE=1\nFDNAME={name}".encode())
+        note("removed")
         while "flood" in WORDS and not ended.is_set():
             notify.send(WORDS["flood"].encode())
         if "hang" in WORDS:
