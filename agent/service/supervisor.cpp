@@ -27,7 +27,8 @@ using base::Status;
 
 // Whoever starts us has seen the socket of our predecessor close; its lock may fall a moment later.
 constexpr base::Milliseconds kLastBreath{2'000};
-constexpr mode_t kOwnMode = 0711;  // services reach their notify socket through it
+constexpr base::Milliseconds kHolderPause{1'000};  // what it holds serves meanwhile
+constexpr mode_t kOwnMode = 0711;                  // services reach their notify socket through it
 constexpr std::string_view kReleasesPrefix = "releases/";
 constexpr std::size_t kMaxLastWords = 300;  // of a line that stands in a line of ours
 
@@ -127,17 +128,25 @@ void Supervisor::share_everything(const std::string& why) {
 
 Status Supervisor::watch_holder() {
   UPD_ASSIGN(holder_watch_, loop_->watch(holder_.event_fd(), EPOLLIN, [this] {
-    holder_watch_.reset();
     event("supervisor.problem", "failure", nullptr,
           {{"problem", "the holder of descriptors died"}});
-    auto next = Holder::connect_or_start(setup_.places.held());
-    if (!next)
-      return event("supervisor.problem", "failure", nullptr, {{"problem", next.error().line()}});
-    holder_ = std::move(*next);
-    hold_everything();
-    static_cast<void>(watch_holder());
+    renew_holder();
   }));
   return base::ok();
+}
+
+// Where memory or processes have run out, another one can't be had at once.
+void Supervisor::renew_holder() {
+  holder_watch_.reset();
+  auto next = Holder::connect_or_start(setup_.places.held());
+  if (!next) {
+    goes_on_once(next.error());
+    holder_retry_ = loop_->after(kHolderPause, [this] { renew_holder(); });
+    return;
+  }
+  holder_ = std::move(*next);
+  hold_everything();
+  goes_on(watch_holder());
 }
 
 Status Supervisor::listen_for_commands(Kept& kept) {

@@ -124,6 +124,7 @@ class Supervisor {
   base::Status open_cgroups();
   base::Status listen_for_commands(Kept& kept);
   base::Status watch_holder();
+  void renew_holder();
   void hear_earlier();
 
   // succession.cpp
@@ -286,6 +287,7 @@ class Supervisor {
 
   std::unique_ptr<ControlServer> control_;
   Watch holder_watch_;
+  Watch holder_retry_;
   Watch outputs_watch_;
   Watch upgrade_;  // after the answer is on its way
   Watch sweep_;    // generations that are gone, outside of their own callbacks

@@ -5,6 +5,7 @@ import pathlib
 import socket
 import unittest
 
+import census
 import scene
 import supervisor
 from supervisor_test import BINARY, Case
@@ -160,6 +161,24 @@ class Losses(Witnessed):
         self.assertEqual(self.answer(client), "1")
         self.only(2)
         self.assertEqual(self.answer(self.connection()), "2")
+
+    def test_a_holder_that_can_not_be_started_is_tried_again(self):
+        self.handoff(self.witness("1"))
+        place = self.root / "run/.demo/held"
+        place.unlink()
+        place.mkdir()
+        scene.end(scene.processes_of(self.root)["holder"])
+        supervisor.wait_for(lambda: "held" in self.supervisor.status()["problem"], "its word on that")
+        place.rmdir()
+        (holder,) = supervisor.wait_for(lambda: scene.processes_of(self.root)["holder"], "another holder")
+        listens = self.inode_of_the_listener()
+        supervisor.wait_for(lambda: listens in census.descriptors(holder).values(), "the listener to be held")
+
+    def inode_of_the_listener(self):
+        """As /proc names it."""
+        (one,) = [fields[9] for fields in map(str.split, pathlib.Path("/proc/net/tcp").read_text().splitlines())
+                  if fields[1].endswith(f":{self.port:04X}") and fields[3] == "0A"]
+        return f"socket:[{one}]"
 
     def test_where_the_state_is_lost_its_addresses_are_free_again(self):
         number = self.handoff(self.witness("1"))
