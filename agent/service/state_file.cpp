@@ -16,14 +16,6 @@ constexpr std::size_t kMaxStateBytes = 128UL * 1024 * 1024;  // 16 services of 4
 
 }  // namespace
 
-base::Status check_state_version(const base::Json& state) {
-  const int version = state.value("state_version", 0);
-  if (version == kStateVersion) return base::ok();
-  return base::Error(base::Code::requires_agent, "this program does not understand the state")
-      .expected("version " + std::to_string(kStateVersion))
-      .got(std::to_string(version));
-}
-
 base::Status replace_file(const std::string& path, std::string_view content) {
   const std::string temporary = path + ".new";
   const base::UniqueFd file(
@@ -43,9 +35,6 @@ base::Result<base::Json> read_state(const std::string& path) {
   if (!state.is_object())
     return base::Error(base::Code::damaged, "'" + path + "' can't be understood");
   if (state.value("boot_id", std::string()) != base::boot_id()) return base::Json();
-  if (const auto known = check_state_version(state); !known)
-    return base::Error(known.error())
-        .hint("what runs goes on: install the updagent that was here before");
   return state;
 }
 

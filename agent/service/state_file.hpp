@@ -10,14 +10,8 @@
 
 namespace updagent::service {
 
-// Of the state file and of what goes over execve(2). Another one is not understood.
-inline constexpr int kStateVersion = 1;
-// Code::requires_agent.
-base::Status check_state_version(const base::Json& state);
-
 base::Status replace_file(const std::string& path, std::string_view content);
-// null: there is none, or it is of another boot. Code::damaged when it can't be understood,
-// Code::requires_agent when another version of this program wrote it in this boot.
+// null: there is none, or it is of another boot. Code::damaged when it can't be understood.
 base::Result<base::Json> read_state(const std::string& path);
 
 }  // namespace updagent::service

@@ -224,6 +224,11 @@ Status Supervisor::take_over(Kept& kept) {
   if (state.is_null()) {
     UPD_ASSIGN(state, read_state(setup_.places.state()));
   }
+  // What is not taken over is ended: a package that was set back must not do that to what serves.
+  if (state.is_object())
+    if (const Status understood = check_understood(state); !understood)
+      return Error(understood.error())
+          .hint("what runs goes on: install the updagent that was here before");
   std::map<std::string, UniqueFd> held = std::move(kept.held);
   if (held.empty() && holder_.was_running()) {
     auto all = holder_.take_all();

@@ -11,7 +11,6 @@
 #include "agent/base/files.hpp"
 #include "agent/release/resolved_service.hpp"
 #include "agent/service/client.hpp"
-#include "agent/service/state_file.hpp"
 #include "agent/service/supervisor.hpp"
 
 namespace updagent::service {
@@ -106,8 +105,15 @@ Result<Kept> take_kept(int fd) {
 Status check_state(const std::string& path) {
   UPD_ASSIGN(const std::string text, base::read_file(path, kMaxKeepsakeBytes));
   UPD_ASSIGN(const Json all, parse(text));
-  const Json& state = all["state"];
-  UPD_TRY(check_state_version(state));
+  return check_understood(all["state"]);
+}
+
+Status check_understood(const Json& state) {
+  const int version = state.value("state_version", 0);
+  if (version != kStateVersion)
+    return Error(Code::requires_agent, "this program does not understand the state")
+        .expected("version " + std::to_string(kStateVersion))
+        .got(std::to_string(version));
   for (const Json& generation : state.value("generations", Json::array()))
     UPD_TRY(check_generation(generation));
   return WorkerSet::check(state.value("workers", Json::object()));

@@ -13,6 +13,9 @@
 
 namespace updagent::service {
 
+// Of the state file and of what goes over execve(2). Another one is not understood.
+inline constexpr int kStateVersion = 1;
+
 // What a supervisor hands to itself. All empty: it is a fresh process.
 struct Kept {
   base::Json state;  // as in the state file; null: none
@@ -37,8 +40,9 @@ struct Keepsake {
 // Of the memfd that `fd` is; takes it and closes it. The descriptors are O_CLOEXEC again.
 base::Result<Kept> take_kept(int fd);
 
-// Whether this program understands the state of another one: what --check-state runs. Opens nothing
-// but `path`.
+// Whether this program understands the state of another one. Code::requires_agent.
+base::Status check_understood(const base::Json& state);
+// The same of what was kept at `path`, and opens nothing else: what --check-state runs.
 base::Status check_state(const std::string& path);
 
 }  // namespace updagent::service

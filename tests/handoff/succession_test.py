@@ -162,6 +162,28 @@ class Losses(Witnessed):
         self.only(2)
         self.assertEqual(self.answer(self.connection()), "2")
 
+    def test_what_a_supervisor_does_not_understand_it_leaves_alone(self):
+        number = self.handoff(self.witness("1"))
+        before = self.generations()[number]["pid"]
+        self.kill()
+
+        def newer(state):
+            state["state_version"] += 1
+
+        def newer_release(state):
+            run = json.loads(state["generations"][0]["run"])
+            state["generations"][0]["run"] = json.dumps(run | {"key of tomorrow": 1})
+        file = self.root / "run/.demo/state"
+        as_it_was = file.read_text()
+        for change in (newer, newer_release):
+            self.state(change)
+            with self.assertRaises(supervisor.Ended):
+                self.supervisor.start()
+            self.assertEqual(self.answer(self.connection()), "1")
+            file.write_text(as_it_was)
+        self.supervisor.start()
+        self.assertEqual(self.generations()[number]["pid"], before)
+
     def test_a_holder_that_can_not_be_started_is_tried_again(self):
         self.handoff(self.witness("1"))
         place = self.root / "run/.demo/held"

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/base/clock.hpp"
 #include "agent/base/files.hpp"
 #include "tests/unit/base/test_directory.hpp"
 
@@ -36,25 +35,6 @@ TEST(StateFile, A_link_in_its_place_is_not_followed) {
   ASSERT_EQ(::symlink(victim.c_str(), path.c_str()), 0);
   EXPECT_TRUE(replace_file(path, "theirs"));
   EXPECT_EQ(base::read_file(victim, kSmall).value_or(""), "mine");
-}
-
-std::string state_with(const std::string& boot_id, int version) {
-  return base::Json({{"boot_id", boot_id}, {"state_version", version}}).dump();
-}
-
-TEST(StateFile, One_of_this_boot_that_another_version_wrote_is_refused) {
-  const test::TestDirectory folder;
-  const std::string path = folder.path() + "/state";
-  ASSERT_TRUE(replace_file(path, state_with(base::boot_id(), kStateVersion)));
-  ASSERT_TRUE(read_state(path));
-  EXPECT_TRUE(read_state(path)->is_object());
-  ASSERT_TRUE(replace_file(path, state_with(base::boot_id(), kStateVersion + 1)));
-  const auto later = read_state(path);
-  ASSERT_FALSE(later);
-  EXPECT_EQ(later.error().code(), base::Code::requires_agent);
-  ASSERT_TRUE(replace_file(path, state_with("of before", kStateVersion + 1)));
-  ASSERT_TRUE(read_state(path));
-  EXPECT_TRUE(read_state(path)->is_null());
 }
 
 }  // namespace
