@@ -211,6 +211,16 @@ Result<UniqueFd> open_path_socket(const ListenerSpec& spec, std::uint64_t genera
   return fd;
 }
 
+Status restore_path(const ListenerSpec& spec, std::uint64_t generation, int fd) {
+  UPD_ASSIGN(const Place place, place_of(spec));
+  const std::string own = place.own_name(generation);
+  UPD_ASSIGN(const auto there, look(place, own));
+  if (there) return base::ok();
+  UPD_ASSIGN(const Found found, bound_file(fd, place, place.name));
+  if (link_to(found, place, own) == 0) return base::ok();
+  return failed("link", place, own);
+}
+
 Status publish(const ListenerSpec& spec, std::uint64_t generation) {
   UPD_ASSIGN(const Place place, place_of(spec));
   UPD_ASSIGN(const auto own, look(place, place.own_name(generation)));

@@ -26,6 +26,10 @@ std::string generation_path(const ListenerSpec& spec, std::uint64_t generation);
 // anybody may connect.
 base::Result<base::UniqueFd> open_path_socket(const ListenerSpec& spec, std::uint64_t generation);
 
+// A server may have removed the path of its generation: `fd`, its socket, has it again where the
+// public name is that socket's. Without any name left it can't be reached again.
+base::Status restore_path(const ListenerSpec& spec, std::uint64_t generation, int fd);
+
 // The public name is this generation's from now on. Refused when something is there that is not
 // ours: no socket, or one at which somebody listens. A dead socket is replaced.
 base::Status publish(const ListenerSpec& spec, std::uint64_t generation);

@@ -152,11 +152,15 @@ const ListenerSet::Entry* ListenerSet::entry_of(const Generation& generation,
 
 Status ListenerSet::publish(const Generation& generation) {
   Status all = base::ok();
-  for (auto& [key, entry] : entries_) {
-    if (!entry.users.contains(generation.number()) ||
-        entry.spec.address.transport != Transport::unix_path)
+  const std::vector<OwnSocket>& sockets = generation.plan().sockets;
+  for (std::size_t i = 0; i < sockets.size(); ++i) {
+    const Entry* entry = entry_of(generation, i);
+    if (entry == nullptr || !entry->users.contains(generation.number()) ||
+        entry->spec.address.transport != Transport::unix_path)
       continue;
-    Status one = listen::publish(entry.spec, generation.number());
+    // where it can't be restored the name can't be given either, and that says why
+    static_cast<void>(listen::restore_path(entry->spec, generation.number(), sockets[i].fd.get()));
+    Status one = listen::publish(entry->spec, generation.number());
     if (all && !one) all = std::move(one);
   }
   return all;

@@ -176,8 +176,8 @@ Result<Answer> Supervisor::op_start(const Request& request) {
   if (started && restarts && before != nullptr) {
     started = replace_in_place(*generation, *before);
   } else if (started) {
-    started = apply_roles(0, 0);
-    if (started) started = renew_salt();
+    steer_back();  // a name that the active one has lost for ever comes back with the candidate
+    started = renew_salt();
     if (started) started = start_generation(*generation);
   }
   if (!started) {
@@ -411,8 +411,8 @@ Result<Answer> Supervisor::op_restart(const Request& request) {
   if (started && in_place) {
     started = replace_in_place(*generation, *before);
   } else if (started) {
-    started = apply_roles(0, 0);
-    if (started) started = start_generation(*generation);
+    steer_back();
+    started = start_generation(*generation);
   }
   if (!started) {
     generation->stop(true);

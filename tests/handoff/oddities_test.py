@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import socket
 import unittest
 
 import census
@@ -64,6 +65,42 @@ class Left(Witnessed):
         self.only(self.handoff(self.witness("2")))
         self.assertTrue(folder.exists())
         self.assertIn("its runtime folder stays", str(self.events("service.complaint")))
+
+
+class Removed(Witnessed):
+    """Some servers remove the path that they think they have bound; some machines are tidied up."""
+
+    def setUp(self):
+        super().setUp()
+        self.path = self.root / "public"
+        self.listeners = [{"name": "http", "address": f"unix:{self.path}", "backlog": 16}]
+        self.first = self.handoff(self.witness("1", listeners=self.listeners))
+
+    def test_the_path_of_the_generation(self):
+        pathlib.Path(f"{self.path}.g{self.first}").unlink()
+        control = self.begin()
+        number, news = self.candidate(control, self.witness("2", listeners=self.listeners))
+        self.assertEqual(news["life"], "ready", news)
+        control.ask("weight", epoch=control.epoch, weight=10_000)
+        self.assertEqual(self.who_answers(), "2")
+        control.ask("rollback", epoch=control.epoch, reason="test")
+        self.assertEqual(self.who_answers(), "1")
+        control.ask("end", epoch=control.epoch)
+        self.only(self.first)
+        self.assertEqual(self.who_answers(), "1")
+
+    def test_the_public_name_as_well(self):
+        pathlib.Path(f"{self.path}.g{self.first}").unlink()
+        self.path.unlink()
+        self.handoff(self.witness("2", listeners=self.listeners))
+        self.assertEqual(self.who_answers(), "2")
+
+    def who_answers(self):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(supervisor.WAIT_S)
+            client.connect(str(self.path))
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            return self.answer(client)
 
 
 class Released(Witnessed):
