@@ -42,6 +42,10 @@ class ListenerSet {
   // Of the active generation, and before another start: a tcp socket that its process has shut down
   // listens again, at its slot. Without this everybody would be refused for ever. Returns where.
   base::Result<std::vector<std::string>> listen_again(const Generation& generation);
+  // A unix path that the generation has shut down can't listen again: an error that says so, and
+  // before another start a fresh socket in its place (true; its names are to be published again).
+  base::Status check_paths(const Generation& generation) const;
+  base::Result<bool> open_again(Generation& generation);
   // Connections that wait at the generation's sockets, and how many may.
   listen::AcceptQueue queues(const Generation& generation) const;
   unsigned waiting(const Generation& generation) const { return queues(generation).waiting; }

@@ -1,15 +1,21 @@
 // A service may shut down the socket that it was given, on its way out for instance. We hold the
 // socket, so it is still bound: who comes waits in its queue, for this process or the next one.
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <cerrno>
 
+#include "agent/listen/unix_path.hpp"
 #include "agent/service/listener_set.hpp"
 
 namespace updagent::service {
 namespace {
 
+using base::Code;
+using base::Error;
 using base::Result;
+using base::Status;
+using listen::ListenerSpec;
 using listen::Transport;
 
 bool is_listening(int fd) {
@@ -18,7 +24,44 @@ bool is_listening(int fd) {
   return ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens != 0;
 }
 
+bool is_shut_down(int fd) {
+  pollfd socket{fd, POLLRDHUP, 0};
+  return ::poll(&socket, 1, 0) > 0 && (socket.revents & (POLLHUP | POLLRDHUP)) != 0;
+}
+
 }  // namespace
+
+// listen(2) does not undo that for a unix socket: who comes is refused for as long as it is there.
+Status ListenerSet::check_paths(const Generation& generation) const {
+  for (std::size_t i = 0; i < generation.plan().sockets.size(); ++i) {
+    const Entry* entry = entry_of(generation, i);
+    if (entry == nullptr || entry->spec.address.transport != Transport::unix_path ||
+        !is_shut_down(generation.plan().sockets[i].fd.get()))
+      continue;
+    return Error(Code::io_error, entry->spec.address.text() + " was shut down by the service")
+        .hint("only its restart opens another one");
+  }
+  return base::ok();
+}
+
+Result<bool> ListenerSet::open_again(Generation& generation) {
+  bool opened = false;
+  for (std::size_t i = 0; i < generation.sockets().size(); ++i) {
+    const Entry* entry = entry_of(generation, i);
+    base::UniqueFd& fd = generation.sockets()[i].fd;
+    if (entry == nullptr || entry->spec.address.transport != Transport::unix_path ||
+        !is_shut_down(fd.get()))
+      continue;
+    UPD_ASSIGN(ListenerSpec spec,
+               spec_of(generation.plan().run.service.listeners[i], generation.plan().run));
+    spec.options = entry->spec.options;
+    spec.nonblocking = entry->spec.nonblocking;
+    UPD_TRY(listen::remove_path_socket(spec, generation.number()));
+    UPD_ASSIGN(fd, listen::open_path_socket(spec, generation.number()));
+    opened = true;
+  }
+  return opened;
+}
 
 Result<std::vector<std::string>> ListenerSet::listen_again(const Generation& generation) {
   std::vector<std::string> mended;

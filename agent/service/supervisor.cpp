@@ -296,6 +296,8 @@ void Supervisor::check_listening() {
   } else if (!mended->empty()) {
     what =
         "it shut its listener down while it lives: " + base::join(*mended, ", ") + " listens again";
+  } else if (const Status paths = listeners_->check_paths(*serves); !paths) {
+    what = paths.error().line();
   }
   if (what.empty()) return;
   last_problem_ = what;
@@ -371,13 +373,21 @@ Result<Generation*> Supervisor::make_generation(release::ResolvedService run) {
   return generation;
 }
 
+void Supervisor::listen_anew(Generation& generation) {
+  const auto listens = listeners_->listen_again(generation);
+  if (!listens) goes_on(listens.error());
+  const auto opened = listeners_->open_again(generation);
+  if (!opened) goes_on(opened.error());
+  if (!opened || !*opened) return;
+  hold(generation);
+  if (generation.number() == active_) goes_on(listeners_->publish(generation));
+}
+
 Status Supervisor::start_generation(Generation& generation) {
   const Generation* before = active();
   const launch::FdStore* stored =
       before != nullptr && before != &generation ? &before->store() : nullptr;
-  if (generation.starts() > 0)
-    if (const auto listens = listeners_->listen_again(generation); !listens)
-      event("supervisor.problem", "failure", &generation, {{"problem", listens.error().line()}});
+  if (generation.starts() > 0) listen_anew(generation);
   save_state();  // who dies now leaves a process that its successor knows of
   Status started =
       generation.start(stored, generation.role() == Role::active ? 0 : kCandidateOomScore);

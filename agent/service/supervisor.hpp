@@ -207,6 +207,7 @@ class Supervisor {
   // what follows
   base::Result<Generation*> make_generation(release::ResolvedService run);
   base::Status start_generation(Generation& generation);
+  void listen_anew(Generation& generation);
   base::Status join_adopted(const Generation& generation,
                             const std::vector<listen::Adopted>& listeners);
   void adopted_ended(Generation& generation);

@@ -95,6 +95,20 @@ class Removed(Witnessed):
         self.handoff(self.witness("2", listeners=self.listeners))
         self.assertEqual(self.who_answers(), "2")
 
+    def test_a_listener_that_was_shut_down_is_said_and_the_next_start_has_another(self):
+        pid = self.generations()[self.first]["pid"]
+        os.kill(pid, signal.SIGUSR1)
+        self.wait_seen("1 shut")
+        self.assertIn("was shut down", self.supervisor.status()["problem"])
+        os.kill(pid, signal.SIGKILL)
+        supervisor.wait_for(lambda: self.seen("1 ready") == 2, "a restart")
+        self.assertEqual(self.who_answers(), "1")
+        self.kill()
+        self.supervisor.start()  # which has the new one from the holder
+        self.assertEqual(self.who_answers(), "1")
+        self.only(self.handoff(self.witness("2", listeners=self.listeners)))
+        self.assertEqual(self.who_answers(), "2")
+
     def who_answers(self):
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(supervisor.WAIT_S)

@@ -4,7 +4,8 @@
     witness_server.py LOG [close] [hang] [daemon] [store=N] [flood=TEXT]
 
 WHAT: ready, TERM, closed (its listeners), stored, removed, asked (a request for /slow has come). It gets its sockets as systemd passes them and answers each
-connection with its version; to /slow when the file LOG.go is there. On SIGTERM it ends when nothing is under way.
+connection with its version; to /slow when the file LOG.go is there. On SIGTERM it ends when nothing is under way,
+on SIGUSR1 it shuts its first listener down (shut).
 close: it closes its listeners on SIGTERM. hang: it accepts nobody after READY=1. daemon: its main process forks the
 one that serves, says so by MAINPID, and ends. store: it gives N descriptors to the FDSTORE, one by one,
 and takes them out again. flood: sent to NOTIFY_SOCKET after READY=1 for ever.
@@ -51,12 +52,14 @@ def serve(listeners, ended):
                 connection, _ = key.fileobj.accept()
             except BlockingIOError:
                 continue
+            except OSError:  # it was shut down
+                events.unregister(key.fileobj)
+                continue
             connection.setblocking(True)
             at_work.append(threading.Thread(target=answer, args=[connection]))
             at_work[-1].start()
         if ended.is_set() and "close" in WORDS:
             for one in listeners:
-                events.unregister(one)
                 one.close()
             if listeners:
                 note("closed")
@@ -97,7 +100,9 @@ def main():
             notify.send(WORDS["flood"].encode())
         if "hang" in WORDS:
             ended.wait()
-    serve([socket.socket(fileno=3 + i) for i in range(int(os.environ.get("LISTEN_FDS", "0")))], ended)
+    listeners = [socket.socket(fileno=3 + i) for i in range(int(os.environ.get("LISTEN_FDS", "0")))]
+    signal.signal(signal.SIGUSR1, lambda *_: (listeners[0].shutdown(socket.SHUT_RDWR), note("shut")))
+    serve(listeners, ended)
 
 
 if __name__ == "__main__":
