@@ -3,7 +3,6 @@
 import os
 import pathlib
 import signal
-import socket
 import unittest
 
 import census
@@ -82,18 +81,18 @@ class Removed(Witnessed):
         number, news = self.candidate(control, self.witness("2", listeners=self.listeners))
         self.assertEqual(news["life"], "ready", news)
         control.ask("weight", epoch=control.epoch, weight=10_000)
-        self.assertEqual(self.who_answers(), "2")
+        self.assertEqual(self.answer_at(self.path), "2")
         control.ask("rollback", epoch=control.epoch, reason="test")
-        self.assertEqual(self.who_answers(), "1")
+        self.assertEqual(self.answer_at(self.path), "1")
         control.ask("end", epoch=control.epoch)
         self.only(self.first)
-        self.assertEqual(self.who_answers(), "1")
+        self.assertEqual(self.answer_at(self.path), "1")
 
     def test_the_public_name_as_well(self):
         pathlib.Path(f"{self.path}.g{self.first}").unlink()
         self.path.unlink()
         self.handoff(self.witness("2", listeners=self.listeners))
-        self.assertEqual(self.who_answers(), "2")
+        self.assertEqual(self.answer_at(self.path), "2")
 
     def test_a_listener_that_was_shut_down_is_said_and_the_next_start_has_another(self):
         pid = self.generations()[self.first]["pid"]
@@ -102,19 +101,12 @@ class Removed(Witnessed):
         self.assertIn("was shut down", self.supervisor.status()["problem"])
         os.kill(pid, signal.SIGKILL)
         supervisor.wait_for(lambda: self.seen("1 ready") == 2, "a restart")
-        self.assertEqual(self.who_answers(), "1")
+        self.assertEqual(self.answer_at(self.path), "1")
         self.kill()
         self.supervisor.start()  # which has the new one from the holder
-        self.assertEqual(self.who_answers(), "1")
+        self.assertEqual(self.answer_at(self.path), "1")
         self.only(self.handoff(self.witness("2", listeners=self.listeners)))
-        self.assertEqual(self.who_answers(), "2")
-
-    def who_answers(self):
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(supervisor.WAIT_S)
-            client.connect(str(self.path))
-            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            return self.answer(client)
+        self.assertEqual(self.answer_at(self.path), "2")
 
 
 class Released(Witnessed):

@@ -45,6 +45,14 @@ class Witnessed(Case):
         """The version that answered."""
         return b"".join(iter(lambda: client.recv(65_536), b"")).decode().rpartition("\r\n")[2]
 
+    def answer_at(self, path):
+        """The same of a unix path."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(supervisor.WAIT_S)
+            client.connect(str(path))
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            return self.answer(client)
+
     def one_under_way(self, version):
         client = self.connection("/slow")
         self.wait_seen(f"{version} asked")
@@ -220,27 +228,20 @@ class WithoutSteering(Witnessed):
         program.chmod(0o755)
         self.supervisor.binary = program
         self.supervisor.start()
-        self.path = self.root / "public"
-        listeners = [{"name": "http", "address": f"unix:{self.path}", "backlog": 16}]
+        path = self.root / "public"
+        listeners = [{"name": "http", "address": f"unix:{path}", "backlog": 16}]
         self.handoff(self.witness("1", listeners=listeners))
         self.assertEqual(self.supervisor.status()["mechanism"], "shared")
         control = self.begin()
         self.candidate(control, self.witness("2", listeners=listeners))
         control.ask("weight", epoch=control.epoch, weight=10_000)
-        self.assertEqual(self.who_answers(), "2")
+        self.assertEqual(self.answer_at(path), "2")
         self.kill()
         control.close()
         self.supervisor.start()
         self.assertEqual(self.supervisor.status()["deployment"]["weight"], 10_000)
         supervisor.wait_for(lambda: self.events("traffic.lease_lost"), "the end of the lease")
-        self.assertEqual(self.who_answers(), "1")
-
-    def who_answers(self):
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(supervisor.WAIT_S)
-            client.connect(str(self.path))
-            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            return self.answer(client)
+        self.assertEqual(self.answer_at(path), "1")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,12 @@
 
     witness_server.py LOG [close] [hang] [daemon] [store=N] [flood=TEXT]
 
-WHAT: ready, TERM, closed (its listeners), stored, removed, asked (a request for /slow has come). It gets its sockets as systemd passes them and answers each
-connection with its version; to /slow when the file LOG.go is there. On SIGTERM it ends when nothing is under way,
-on SIGUSR1 it shuts its first listener down (shut).
-close: it closes its listeners on SIGTERM. hang: it accepts nobody after READY=1. daemon: its main process forks the
-one that serves, says so by MAINPID, and ends. store: it gives N descriptors to the FDSTORE, one by one,
-and takes them out again. flood: sent to NOTIFY_SOCKET after READY=1 for ever.
+WHAT: ready, TERM, asked (a request for /slow has come), shut, closed, removed. It gets its sockets as systemd passes
+them and answers each connection with its version; to /slow when the file LOG.go is there. On SIGTERM it ends when
+nothing is under way, on SIGUSR1 it shuts its first listener down (shut).
+close: it closes its listeners on SIGTERM (closed). hang: it accepts nobody after READY=1. daemon: its main process
+forks the one that serves, says so by MAINPID, and ends. store: it gives N descriptors to the FDSTORE, one by one, and
+takes them out again (removed). flood: sent to NOTIFY_SOCKET after READY=1 for ever.
 """
 
 import os
@@ -92,10 +92,10 @@ def main():
             one = os.memfd_create(name)
             socket.send_fds(notify, [f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0".encode()], [one])
             os.close(one)
-        note("stored")
         for name in names:
             notify.send(f"FDSTOREREMOVE=1\nFDNAME={name}".encode())
-        note("removed")
+        if names:
+            note("removed")
         while "flood" in WORDS and not ended.is_set():
             notify.send(WORDS["flood"].encode())
         if "hang" in WORDS:
