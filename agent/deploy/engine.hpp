@@ -108,6 +108,7 @@ class Engine {
   bool old_one_never_stopped() const;
   base::Status check_way_back(const std::string& candidate, const std::string& target);
   base::Status take_back_commit();
+  base::Status still_asked_for(const base::Status& proved);
   std::string committed_before() const;
   std::string way_back() const;
   base::Status rollback_failed(base::Error error);

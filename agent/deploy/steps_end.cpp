@@ -40,7 +40,8 @@ void Engine::run_post_rollback(const std::string& version) {
   const base::Status ran =
       user ? run_hook("post_rollback", manifest->hooks.post_rollback, *manifest, *user, nullptr)
            : base::Status(user.error());
-  if (!ran) observer().warning(ran.error().line() + ", ignoring: the way back goes on");
+  if (ran || ran.error().code() == Code::aborted) return;  // of a rollback that was called off
+  observer().warning(ran.error().line() + ", ignoring: the way back goes on");
 }
 
 base::Status Engine::roll_back() {
@@ -78,7 +79,9 @@ base::Status Engine::roll_back() {
   }
   run_post_rollback(target);
   base::failpoint::hit("deploy.after_post_rollback");
-  UPD_TRY(prove_previous(target));
+  const base::Status proved = prove_previous(target);
+  if (requested) UPD_TRY(still_asked_for(proved));
+  UPD_TRY(proved);
   stage_summary_ = "current -> " + target;
   if (!requested) return base::ok();
   const base::Status committed = plan_.store->set_committed(target);
@@ -88,6 +91,20 @@ base::Status Engine::roll_back() {
   settle_boot();
   plan_.reason = "requested";
   return record_commit();
+}
+
+// Until the commit an operator may call off what was asked for, and a driver that was stopped may
+// have lost the share. Users are with the present release again then, and so were the probes.
+base::Status Engine::still_asked_for(const base::Status& proved) {
+  const bool undecided = proved || proved.error().code() == Code::aborted;
+  base::Status held = plan_.service && undecided ? plan_.service->confirm() : base::ok();
+  if (held) return base::ok();
+  const std::string& from = recorder_.row().from_version;
+  const base::Status moved =
+      plan_.store->set_current(from.empty() ? std::nullopt : std::optional<std::string>(from));
+  if (!moved) return rollback_failed(moved.error());
+  plan_.outcome = Outcome::aborted;
+  return held;
 }
 
 // Rows of an older version don't say it: then current and committed were the same.
@@ -188,7 +205,7 @@ base::Status Engine::prove_previous(const std::string& version) {
   base::Status proved = base::ok();
   if (recorder_.row().kind != "rollback") proved = wait_for_the_old_one(*manifest);
   if (proved) proved = prove_and_watch(*manifest, *user, base::Milliseconds(0), nullptr);
-  if (proved) return proved;
+  if (proved || proved.error().code() == Code::aborted) return proved;
   return rollback_failed(
       Error(Code::probe_failed, "after the way back to " + version + ": " + proved.error().line()));
 }

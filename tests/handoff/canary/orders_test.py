@@ -120,6 +120,22 @@ class Orders(canary.Case):
                 self.assertEqual(self.orders_of(done), [("abort", True)])
                 self.assert_settled_as(self.before)
 
+    def test_a_rollback_that_was_asked_for_is_called_off_until_it_is_committed(self):
+        self.assert_exit(self.apply(self.release()).end(), 0)
+        for place in ("deploy.after_start", "deploy.after_rollback_link", "deploy.after_post_rollback"):
+            with self.subTest(place):
+                driver = scene.Driver(self.node_, "rollback", "demo", env={"UPDAGENT_FAILPOINTS": f"{place}=stop"})
+                self.addCleanup(self.end_driver, driver)
+                scene.wait_stopped(driver.pid)
+                self.order("abort")
+                driver.resume()
+                done = driver.end()
+                self.assert_exit(done, 1)
+                self.assertEqual((done.json["outcome"], done.json["reason"]), ("aborted", "aborted"))
+                self.assertEqual(self.orders_of(done), [("abort", True)])
+                self.assert_only(canary.NONE)
+                self.assert_settled_as(self.newest)
+
     def test_an_order_without_a_deployment_is_refused(self):
         for word in ("pause", "resume", "promote", "abort"):
             answer = self.deployment(word, code=6)
