@@ -18,6 +18,9 @@ constexpr const char* kAccept =
 // or not yet.
 constexpr double kUnderWay = 2 * kMaxSteered;
 
+constexpr const char* kFell =
+    "a counter fell: its process was started anew, or several answer, each for itself";
+
 // What the candidate is compared with.
 struct Baseline {
   Counted counted;
@@ -50,7 +53,7 @@ class ScrapeGate : public GateRun {
   QuestionLoop::Start page_of(SideIndex side, const ProbeContext& context);
   Pages take_pages();
   void begin_window(Pages pages);
-  Judgement judge(const Pages& pages);
+  Judgement judge(const Counted& candidate, const Pages& pages);
   std::optional<std::string> missing(const Pages& pages) const;
   Judgement judge_alone(const Counted& candidate) const;
   Judgement judge_beside(const Counted& candidate, const Baseline& baseline) const;
@@ -109,8 +112,9 @@ std::optional<Judgement> ScrapeGate::hear(QuestionLoop::Answer&& answer) {
     begin_window(std::move(pages));
     return std::nullopt;
   }
-  Judgement judgement = judge(pages);
-  if (judgement.status == GateStatus::no_data) {
+  const Counted candidate = counted(*(*before_)[kCandidate], *pages[kCandidate]);
+  Judgement judgement = judge(candidate, pages);
+  if (judgement.status == GateStatus::no_data && !candidate.fell) {
     question_.ask_in(look_again(gate_));  // the same window goes on
   } else {
     begin_window(std::move(pages));
@@ -133,13 +137,15 @@ void ScrapeGate::begin_window(Pages pages) {
   question_.ask_in(gate_.window);
 }
 
-Judgement ScrapeGate::judge(const Pages& pages) {
-  const Counted candidate = counted(*(*before_)[kCandidate], *pages[kCandidate]);
-  const double samples = this->samples(kCandidate, candidate);
+Judgement ScrapeGate::judge(const Counted& candidate, const Pages& pages) {
+  const double samples = candidate.fell ? 0 : this->samples(kCandidate, candidate);
   const std::optional<Baseline> baseline = this->baseline(pages);
   Judgement judgement;
   if (const auto why = missing(pages)) {
     judgement = no_data(*why);
+  } else if (candidate.fell) {
+    judgement = no_data(kFell);
+    judgement.is_too_few = true;
   } else if (samples < static_cast<double>(needed())) {
     judgement = too_few(samples, candidate);
   } else if (!condition_.relative) {
@@ -187,7 +193,7 @@ std::optional<Baseline> ScrapeGate::baseline(const Pages& pages) {
   const auto enough = static_cast<double>(needed());
   if (pages[kActive] && (*before_)[kActive]) {
     Counted window = counted(*(*before_)[kActive], *pages[kActive]);
-    if (samples(kActive, window) >= enough) {
+    if (!window.fell && samples(kActive, window) >= enough) {
       last_window_ = window;
       return Baseline{std::move(window), "window"};
     }

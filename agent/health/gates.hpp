@@ -12,10 +12,12 @@
 //   requests  http_requests_total, all series
 //   errors    those of the requests whose label code, status or status_code is a 5.. of HTTP
 //   latency   http_request_duration_seconds, a classic histogram (its _bucket series with "le")
-// Counters are differenced series by series: one that fell was started anew and counts from 0, and
-// so does one that appears. A page without the counters is no data; so is one without any that says
-// what failed, as 0 errors could be no errors or no such counter. The relative `ratio` is a test of
-// events among events: a numerator that counts bytes or seconds can only be judged absolutely.
+// Counters are differenced series by series, and one that appears counts from 0. Where one fell the
+// two pages are not of one count: a process was started anew, or several workers answer in turns,
+// each for itself. What grew meanwhile nobody knows, so the window begins anew. A page without the
+// counters is no data; so is one without any that says what failed, as 0 errors could be no errors
+// or no such counter. The relative `ratio` is a test of events among events: a numerator that
+// counts bytes or seconds can only be judged absolutely.
 //
 // Our own probes and looks at the page are no samples: an ordinary server counts them among its
 // requests, so as many as were asked are taken off what must be enough. Not where the selector of

@@ -108,6 +108,8 @@ Counted counted(const MetricsPage& before, const MetricsPage& after) {
   counted.latency = increase(before.latency, after.latency);
   counted.whole =
       after.latency.empty() ? increase(before.whole, after.whole) : samples(counted.latency);
+  counted.fell = fell(before.part, after.part) || fell(before.whole, after.whole) ||
+                 fell(before.latency, after.latency);
   return counted;
 }
 

@@ -42,6 +42,7 @@ struct Counted {
   double part = 0;
   double whole = 0;  // of a histogram: all observations
   Buckets latency;
+  bool fell = false;  // a counter did: both pages are not of one count
 };
 Counted counted(const MetricsPage& before, const MetricsPage& after);
 Counted counted(const MetricsPage& life);

@@ -19,6 +19,13 @@ double increase(const CounterSet& before, const CounterSet& after) {
   return sum;
 }
 
+bool fell(const CounterSet& before, const CounterSet& after) {
+  return std::ranges::any_of(after, [&before](const auto& series) {
+    const auto earlier = before.find(series.first);
+    return earlier != before.end() && series.second < earlier->second;
+  });
+}
+
 double total(const CounterSet& counters) {
   return increase({}, counters);
 }
@@ -30,6 +37,13 @@ Buckets increase(const BucketSet& before, const BucketSet& after) {
     sums[bound] = increase(earlier == before.end() ? CounterSet() : earlier->second, counters);
   }
   return sums;
+}
+
+bool fell(const BucketSet& before, const BucketSet& after) {
+  return std::ranges::any_of(after, [&before](const auto& bucket) {
+    const auto earlier = before.find(bucket.first);
+    return earlier != before.end() && fell(earlier->second, bucket.second);
+  });
 }
 
 Buckets total(const BucketSet& buckets) {

@@ -15,6 +15,8 @@ using CounterSet = std::unordered_map<std::string, double>;
 double increase(double before, double after);
 // Of all series together. One that was not there before counts from 0; one that is gone counts not.
 double increase(const CounterSet& before, const CounterSet& after);
+// One of them is less than it was.
+bool fell(const CounterSet& before, const CounterSet& after);
 double total(const CounterSet& counters);
 
 // A classic histogram: the counters of each upper bound ("le"), each counting what is below it too.
@@ -22,6 +24,7 @@ using BucketSet = std::map<double, CounterSet>;
 // The same of all series together.
 using Buckets = std::map<double, double>;
 Buckets increase(const BucketSet& before, const BucketSet& after);
+bool fell(const BucketSet& before, const BucketSet& after);
 Buckets total(const BucketSet& buckets);
 
 struct Quantile {

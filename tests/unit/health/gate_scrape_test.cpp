@@ -130,11 +130,49 @@ TEST_F(ScrapeGate, Failures_in_total_count_over_all_steps) {
             "gate 'g' failed 2 times in total: error_ratio 0.5 (50 of 100), expected <= 0.05");
 }
 
-TEST_F(ScrapeGate, A_process_that_was_started_anew_counts_from_0) {
-  pages("candidate", {requests(5000, 100), requests(190, 10)});
+TEST_F(ScrapeGate, Over_a_start_anew_a_window_says_nothing_and_another_begins) {
+  pages("candidate", {requests(5000, 100), requests(190, 10), requests(285, 15)});
   pages("active", {requests(0, 0)});
   wants("error_ratio <= 0.05");
-  EXPECT_EQ(first_report().text, "error_ratio 0.05 (10 of 200), expected <= 0.05");
+  gates_[0].on_no_data = release::OnNoData::fail;  // it is no silence
+  const GateReport report = first_report();
+  EXPECT_EQ(report.status, GateStatus::no_data);
+  EXPECT_EQ(report.text,
+            "a counter fell: its process was started anew, or several answer, each for itself");
+  EXPECT_FALSE(run_to_reports(2).has_value());
+  EXPECT_EQ(reports_[1].text, "error_ratio 0.05 (5 of 100), expected <= 0.05");
+}
+
+// In turns, each with its own counts: what one has more of than the other nobody has asked.
+TEST_F(ScrapeGate, Workers_that_count_apart_neither_condemn_nor_bless) {
+  std::vector<std::string> turns;
+  for (int i = 0; i < 200; ++i)
+    turns.push_back(i % 2 == 0 ? requests(10'010, 95) : requests(9900, 100));
+  pages("candidate", turns);
+  pages("active", {requests(0, 0)});
+  wants("error_ratio <= 0.05");
+  gates_[0].no_data_timeout = base::Milliseconds(1000);
+  EXPECT_TRUE(verdict().reason.starts_with("gate 'g' has had no data for 1s: a counter fell"));
+  for (const GateReport& report : reports_) EXPECT_EQ(report.status, GateStatus::no_data);
+}
+
+TEST_F(ScrapeGate, Nor_is_the_active_one_compared_over_a_start_anew) {
+  pages("candidate", {requests(0, 0), requests(100, 0), requests(170, 30)});
+  pages("active", {requests(5000, 5000), requests(5990, 5010), requests(100, 100)});
+  wants("error_ratio <= 1.5 x active");
+  static_cast<void>(verdict());
+  EXPECT_EQ(reports_[1].numbers["baseline"], "earlier window");
+  EXPECT_EQ(reports_[1].numbers["active"]["errors"], 10);
+}
+
+TEST_F(ScrapeGate, A_histogram_that_fell_is_no_window_either) {
+  pages("candidate",
+        {durations(1000, 1000, 1000), durations(0, 200, 200), durations(500, 700, 700)});
+  pages("active", {durations(0, 0, 0)});
+  wants("p50 <= 0.1");
+  EXPECT_TRUE(first_report().text.starts_with("a counter fell"));
+  EXPECT_FALSE(run_to_reports(2).has_value());
+  EXPECT_EQ(reports_[1].status, GateStatus::passed);
 }
 
 TEST_F(ScrapeGate, What_is_counted_can_be_named) {
@@ -253,6 +291,19 @@ TEST_F(ScrapeGate, Nor_is_it_one_of_a_quantile) {
   wants_all("p50 <= 3", 2);
   gates_[0].no_data_timeout = base::Milliseconds(1000);
   EXPECT_NE(verdict().reason.find("0 of 2 samples"), std::string::npos);
+}
+
+TEST_F(ScrapeGate, A_start_anew_makes_no_samples_of_them) {
+  std::vector<std::string> all;
+  for (int i = 0; i < 1000; ++i) all.push_back(requests(i < 20 ? 5000 + i : i - 20, 0));
+  pages("candidate", all);
+  pages("active", {requests(0, 0)});
+  asks_every(10);
+  wants_all("error_ratio <= 0.05", 20);
+  gates_[0].window = base::Milliseconds(500);
+  gates_[0].no_data_timeout = base::Milliseconds(2000);
+  EXPECT_NE(verdict().reason.find(" of 20 samples, without what may be our own questions"),
+            std::string::npos);
 }
 
 TEST_F(ScrapeGate, Users_beside_them_are) {
