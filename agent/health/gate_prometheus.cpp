@@ -1,5 +1,6 @@
 // An instant query on a server, with the words of each side filled in, at the end of each window.
 #include <array>
+#include <cmath>
 
 #include "agent/health/gate_run.hpp"
 #include "agent/health/prometheus_answer.hpp"
@@ -83,6 +84,13 @@ class PrometheusGate : public GateRun {
     return base::Error(base::Code::not_found, problem);
   }
 
+  // Any multiple of infinity is enough.
+  base::Result<double> value_to_compare_with() const {
+    UPD_ASSIGN(const double active, value(kActive));
+    if (std::isfinite(active)) return active;
+    return base::Error(base::Code::not_found, "the query's value is infinite");
+  }
+
   Judgement judge() {
     const auto candidate = value(kCandidate);
     if (!candidate) return no_data(candidate.error().line());
@@ -91,7 +99,7 @@ class PrometheusGate : public GateRun {
     std::string text = "value " + number_text(*candidate);
     double limit = condition_.limit;
     if (condition_.relative) {
-      const auto active = value(kActive);
+      const auto active = value_to_compare_with();
       if (active) last_active_ = *active;
       if (!last_active_) return no_data("of the active one: " + active.error().line());
       limit *= *last_active_;

@@ -52,6 +52,19 @@ TEST_F(PrometheusGate, Once_it_has_none_the_active_ones_last_value_stands_in) {
   EXPECT_EQ(reports_[1].numbers["baseline"], "earlier window");
 }
 
+// Errors of no requests at all, for one: any multiple of it would be enough.
+TEST_F(PrometheusGate, An_infinite_value_of_the_active_one_is_none_to_compare_with) {
+  pages("candidate", {value("0.9"), value("0.9"), value("+Inf")});
+  pages("active", {value("+Inf"), value("0.1")});
+  wants("value <= 3 x active");
+  gates_[0].failures = 2;
+  EXPECT_EQ(verdict().reason,
+            "gate 'g' failed 2 times in a row: value inf, the active one 0.1, "
+            "expected <= 3 x active");
+  EXPECT_EQ(reports_[0].status, GateStatus::no_data);
+  EXPECT_EQ(reports_[0].text, "of the active one: the query's value is infinite");
+}
+
 TEST_F(PrometheusGate, No_series_NaN_and_refusals_are_no_data_with_their_reason) {
   pages("candidate", {kNoSeries, value("NaN"), kBadQuery, "503 text/plain\nService Unavailable",
                       "200 text/html\n<html>", value("0.01")});
