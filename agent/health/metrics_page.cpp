@@ -23,6 +23,8 @@ constexpr const char* kDefaultLatency = "http_request_duration_seconds";
 constexpr std::string_view kBucket = "_bucket";
 constexpr std::string_view kBound = "le";
 constexpr std::array<std::string_view, 3> kStatusLabels = {"code", "status", "status_code"};
+// What a double counts exactly. (NaN is no count either.)
+constexpr double kMaxCount = 9'007'199'254'740'992.0;
 constexpr char kBetween = '\x1f';  // name and value of a label in a key; no label has it by chance
 
 Result<MetricMatch> match_of(const release::Gate& gate, const std::string& text, const char* key,
@@ -155,7 +157,7 @@ Status PageReader::keep(const Sample& sample, std::string_view without, CounterS
   if (++series_ > kMaxSeries)
     return Error(Code::probe_failed, "the gate looks at more than " + std::to_string(kMaxSeries) +
                                          " series of the page");
-  if (!std::isfinite(sample.value) || sample.value < 0)
+  if (!(sample.value >= 0 && sample.value <= kMaxCount))
     return Error(Code::probe_failed, "the counter " + std::string(sample.name) + " has no count");
   if (!into.emplace(key_of(sample, without), sample.value).second)
     return Error(Code::probe_failed, "a series of " + std::string(sample.name) + " stands twice");

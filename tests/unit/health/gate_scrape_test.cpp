@@ -226,6 +226,19 @@ TEST_F(ScrapeGate, Beside_a_version_that_hardly_fails_it_is_condemned) {
   EXPECT_LT(reports_.back().numbers["p_value"], kAlpha);
 }
 
+// Rounded to an integer they were none, and no error is as good as it gets.
+TEST_F(ScrapeGate, Absurd_counts_are_no_data) {
+  const auto page = [](const std::string& count) {
+    return kTextHead + "http_requests_total{code=\"200\"} " + count +
+           "\nhttp_requests_total{code=\"503\"} " + count + "\n";
+  };
+  pages("candidate", {page("0"), page("1e19")});
+  pages("active", {requests(0, 0), requests(1'000'000, 0)});
+  wants("error_ratio <= 1.5 x active");
+  EXPECT_EQ(first_report().text,
+            "the page of metrics: the counter http_requests_total has no count");
+}
+
 TEST_F(ScrapeGate, Ten_requests_can_neither_condemn_nor_bless) {
   pages("candidate", {requests(0, 0), requests(0, 10)});
   pages("active", {requests(0, 0), requests(1000, 0)});
