@@ -140,6 +140,7 @@ Status ServiceDriver::start(const release::ResolvedService& run, const RoomWish&
   candidate_ = {answer.value("generation", std::uint64_t{0}), run.version, "starting"};
   if (policy_) salt_ = policy_->salt();
   ready_ = false;
+  going_back_ = false;  // of a candidate that somebody else had left
   return base::ok();
 }
 

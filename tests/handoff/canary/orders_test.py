@@ -1,11 +1,12 @@
 """What people may order while a release takes its steps: pause, resume, promote, abort."""
 
+import json
 import sys
 import unittest
 
 import canary
 import scene
-from supervisor import wait_for
+from supervisor import Control, wait_for
 
 LONG_STEPS = {"steps": [10, 100], "step_duration": "600s"}
 
@@ -119,6 +120,16 @@ class Orders(canary.Case):
                 self.assertEqual(done.json["outcome"], "aborted")
                 self.assertEqual(self.orders_of(done), [("abort", True)])
                 self.assert_settled_as(self.before)
+
+    def test_after_the_way_back_of_another_ones_candidate_they_are_heard(self):
+        state = json.loads((self.node_.root / "run/.demo/state").read_text())
+        control = Control(self.node_.root / "run/demo.sock")
+        epoch = control.ask("begin")["epoch"]
+        control.ask("start", service=json.loads(state["generations"][0]["run"]), epoch=epoch)
+        control.close()
+        driver = self.paused_at("deploy.step.50")
+        self.deployment("resume")
+        self.assert_committed(driver.end(), self.newest)
 
     def test_a_rollback_that_was_asked_for_is_called_off_until_it_is_committed(self):
         self.assert_exit(self.apply(self.release()).end(), 0)
