@@ -55,11 +55,9 @@ void ProbePanel::begin_step() {
   began_us_ = base::monotonic_now_us();
   for (Watched& watched : watched_) {
     for (GateTally& tally : watched.tallies) tally.begin_step();
-    if (is_asking_) continue;
     for (const Answers& side : watched.sides)
-      if (side.question) loop_.ask(*side.question, began_us_);
+      if (side.question && !loop_.is_asked(*side.question)) loop_.ask(*side.question, began_us_);
   }
-  is_asking_ = true;
 }
 
 std::vector<std::size_t> ProbePanel::questions() const {
@@ -75,7 +73,10 @@ std::optional<Verdict> ProbePanel::hear(QuestionLoop::Answer answer) {
     for (const SideIndex index : {kCandidate, kActive}) {
       Answers& side = watched.sides[index];
       if (side.question != answer.index) continue;
-      loop_.ask(answer.index, next_question_us(*watched.probe, answer));
+      // what was asked before this step says nothing of it, and the interval may be an hour
+      loop_.ask(answer.index, answer.started_us < began_us_
+                                  ? base::monotonic_now_us()
+                                  : next_question_us(*watched.probe, answer));
       side.in_a_row = side.healthy == answer.finding.healthy ? side.in_a_row + 1 : 1;
       side.healthy = answer.finding.healthy;
       const std::int64_t started_us = answer.started_us;

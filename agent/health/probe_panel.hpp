@@ -19,7 +19,7 @@ class ProbePanel {
   static base::Result<std::unique_ptr<ProbePanel>> make(const Judging& judging,
                                                         const OnResult& on_probe,
                                                         const GateJudge::OnGate& on_gate);
-  // The last answers must come anew; questions that are under way go on.
+  // The last answers must come anew: all are asked now, but for those that are being asked.
   void begin_step();
   std::vector<std::size_t> questions() const;
   std::optional<Verdict> hear(QuestionLoop::Answer answer);
@@ -53,7 +53,6 @@ class ProbePanel {
   const OnResult& on_probe_;
   std::vector<Watched> watched_;
   std::int64_t began_us_ = 0;
-  bool is_asking_ = false;
 };
 
 }  // namespace updagent::health

@@ -72,6 +72,24 @@ TEST_F(ProbeGate, That_the_active_one_fails_it_too_is_said) {
             "fails it too");
 }
 
+TEST_F(ProbeGate, A_new_step_does_not_wait_for_a_long_interval) {
+  pages("candidate", {kGood});
+  pages("active", {kGood});
+  probes(3);
+  probes_[0].interval = base::Milliseconds(3'600'000);
+  const auto all_passed = [this] { return judge_ && judge_->standing().all_passed; };
+  EXPECT_FALSE(run(all_passed).has_value());
+  judge_->begin_step();
+  EXPECT_FALSE(all_passed());
+  EXPECT_FALSE(run(all_passed).has_value());
+  EXPECT_EQ(answers_of("healthz"), 2U);
+  // the answer of one that is being asked is of the step before
+  judge_->begin_step();
+  EXPECT_FALSE(judge_->step(base::Milliseconds(0))->has_value());
+  judge_->begin_step();
+  EXPECT_FALSE(run(all_passed).has_value());
+}
+
 TEST_F(ProbeGate, A_new_step_wants_a_new_answer) {
   pages("candidate", {kGood});
   probes(3);
