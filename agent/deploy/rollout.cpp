@@ -16,13 +16,8 @@ using base::Json;
 using base::Milliseconds;
 using base::Status;
 
-constexpr int kAll = 100;
 constexpr std::uint16_t kPercent = kFullWeight / kAll;
 constexpr Milliseconds kSayWhyAfter{3'000};  // a window that ends a moment later is nothing to tell
-
-std::string percent_text(int percent) {
-  return std::to_string(percent) + " %";
-}
 
 }  // namespace
 
@@ -42,6 +37,7 @@ Status Rollout::open() {
       *parts_.settings);
   gates_ = std::move(judged.gates);
   look_every_ = look_every(gates_);
+  to_decide_ = time_to_decide(parts_.manifest->probes, gates_);
   for (const auto& [gate, why] : judged.left_out)
     parts_.recorder->event("gate.skipped", "skipped", {{"gate", gate}, {"what", why}});
   UPD_TRY(look());
@@ -204,6 +200,7 @@ Status Rollout::hold_until_over(const Stretch& stretch) {
     if (waits) judge_->restart_no_data_clocks();
     if (left.count() == 0 && open.empty() && !waits) break;
     if (!waits && too_few_came(stretch)) return too_few(stretch);
+    if (!waits && goes_up_and_down(stretch, open)) return undecided(stretch, open);
     const bool say_why = time_left(stretch.span + kSayWhyAfter).count() == 0;
     show(stretch, left, say_why ? open : "", false);
     UPD_TRY(judge_for(left.count() > 0 ? std::min(left, kLookEvery) : kLookEvery));
@@ -211,11 +208,6 @@ Status Rollout::hold_until_over(const Stretch& stretch) {
     if (left.count() == 0) note_no_data(judge_->standing());
   }
   return end_stretch(stretch);
-}
-
-bool Rollout::too_few_came(const Stretch& stretch) const {
-  return stretch.min_connections > 0 && time_left(stretch.span + stretch.patience).count() == 0 &&
-         count().candidate < static_cast<std::uint64_t>(stretch.min_connections);
 }
 
 Status Rollout::judge_for(Milliseconds span) {
@@ -230,60 +222,6 @@ std::string Rollout::still_open(const Stretch& stretch) const {
            " connections came";
   const health::Standing standing = judge_->standing();
   return standing.all_passed ? "" : standing.waiting_for;
-}
-
-// A step in which nobody came is said to prove nothing, also where it may end so.
-Status Rollout::end_stretch(const Stretch& stretch) {
-  UPD_TRY(look_anew());
-  const Count came = count();
-  show(stretch, Milliseconds(0), "", true);
-  if (!steered() || stretch.watching || stretch.percent == 0) return base::ok();
-  connections_ += came.candidate;
-  const bool proves = came.candidate > 0;
-  parts_.recorder->event("rollout.step", "success",
-                         {{"percent", stretch.percent},
-                          {"connections", came.candidate},
-                          {"of", came.all},
-                          {"proves", proves}});
-  static_cast<void>(parts_.recorder->flush());
-  if (!proves) say_nothing_came(stretch);
-  warn_of_few_clients(stretch);
-  return base::ok();
-}
-
-void Rollout::say_nothing_came(const Stretch& stretch) {
-  unproven_.push_back(stretch.percent);
-  // the others have their line, and of a first release nobody expects users yet
-  if (unproven_.size() > 1 || parts_.first) return;
-  const Count came = count();
-  const std::string why =
-      came.all > 0 ? "none of " + std::to_string(came.all) + " new connections was its own"
-                   : "no new connection came at all (a proxy that keeps its connections, or a "
-                     "quiet hour)";
-  parts_.observer->warning("the step of " + percent_text(stretch.percent) + " proves nothing: " +
-                           why + "; rollout.min_connections makes a step wait for some");
-}
-
-void Rollout::warn_of_few_clients(const Stretch& stretch) {
-  if (warned_of_clients_ || parts_.manifest->rollout.affinity != release::Affinity::client) return;
-  const Json clients = measured_.value("clients", Json::object());
-  const auto all = clients.value("connections", std::uint64_t{0});
-  const auto busiest = clients.value("of_the_busiest", std::uint64_t{0});
-  if (all < kEnoughToSeeClients || busiest * 2 < all || stretch.percent == kAll) return;
-  warned_of_clients_ = true;
-  parts_.observer->warning("ten addresses carry " + std::to_string(busiest * kAll / all) +
-                           " % of the connections: with affinity = \"client\" the share of traffic "
-                           "can't follow the steps (a proxy in front? then affinity = "
-                           "\"connection\")");
-}
-
-Error Rollout::too_few(const Stretch& stretch) const {
-  return Error(Code::gate_failed, "the step of " + percent_text(stretch.percent) +
-                                      " had too few connections to prove anything")
-      .expected(std::to_string(stretch.min_connections) + " of the candidate within " +
-                base::format_duration(stretch.span + stretch.patience))
-      .got(std::to_string(count().candidate) + " of " + std::to_string(count().all))
-      .hint("rollout.min_connections and step_patience decide that");
 }
 
 Error Rollout::against(const health::Verdict& verdict) {

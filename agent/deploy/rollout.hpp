@@ -23,6 +23,7 @@ namespace updagent::deploy {
 inline constexpr base::Milliseconds kLookEvery{1'000};
 // Of fewer connections nobody can say whether a few addresses carry most of them.
 inline constexpr std::uint64_t kEnoughToSeeClients = 100;
+inline constexpr int kAll = 100;  // percent
 
 class Rollout {
  public:
@@ -86,6 +87,8 @@ class Rollout {
   base::Status end_stretch(const Stretch& stretch);
   bool too_few_came(const Stretch& stretch) const;
   base::Error too_few(const Stretch& stretch) const;
+  bool goes_up_and_down(const Stretch& stretch, const std::string& open) const;
+  base::Error undecided(const Stretch& stretch, const std::string& open) const;
   void say_nothing_came(const Stretch& stretch);
   void warn_of_few_clients(const Stretch& stretch);
   std::string still_open(const Stretch& stretch) const;
@@ -108,6 +111,7 @@ class Rollout {
   std::vector<release::Step> steps_;
   std::vector<release::Gate> gates_;
   LookEvery look_every_;
+  base::Milliseconds to_decide_{0};
   ProbeLog log_;
   std::optional<health::GateJudge> judge_;
   std::optional<base::Error> tick_error_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "agent/health/gates.hpp"
+#include "agent/release/rollout_words.hpp"
 
 namespace updagent::deploy {
 namespace {
@@ -48,6 +49,16 @@ Milliseconds default_window(const release::Manifest& manifest,
   if (whole < kLeastForDefaultGates) return Milliseconds(0);
   return std::clamp(shortest / kDefaultWindowsInASpan, kShortestDefaultWindow,
                     kLongestDefaultWindow);
+}
+
+// However late an answer is, or without data.
+Milliseconds time_of_one(const release::Gate& gate, std::span<const release::Probe> probes) {
+  if (gate.type != release::GateType::probe) {
+    const bool may_lack_data = gate.type != release::GateType::exec;
+    return gate.window + gate.timeout + (may_lack_data ? gate.no_data_timeout : Milliseconds(0));
+  }
+  const auto probe = std::ranges::find(probes, gate.probe, &release::Probe::name);
+  return probe == probes.end() ? Milliseconds(0) : probe->interval + probe->timeout;
 }
 
 bool needs_a_thorough_look(const release::Gate& gate) {
@@ -100,6 +111,18 @@ LookEvery look_every(std::span<const release::Gate> gates) {
       every.thorough = std::min(every.thorough, gate.window / kThoroughInAWindow);
   }
   return every;
+}
+
+Milliseconds time_to_decide(std::span<const release::Probe> probes,
+                            std::span<const release::Gate> gates) {
+  Milliseconds longest{0};
+  for (const release::Probe& probe : probes)
+    longest = std::max(longest, probe.failures * (probe.interval + probe.timeout));
+  for (const release::Gate& gate : gates) {
+    const int failures = gate.failures > 0 ? gate.failures : release::default_failures(gate.type);
+    longest = std::max(longest, failures * time_of_one(gate, probes));
+  }
+  return longest;
 }
 
 }  // namespace updagent::deploy

@@ -47,4 +47,9 @@ struct LookEvery {
 // windows the same memory: else "twice in a row" could be one measurement.
 LookEvery look_every(std::span<const release::Gate> gates);
 
+// Until each of them has passed or failed for itself: as many answers as may fail in a row, each as
+// late as it may be.
+base::Milliseconds time_to_decide(std::span<const release::Probe> probes,
+                                  std::span<const release::Gate> gates);
+
 }  // namespace updagent::deploy

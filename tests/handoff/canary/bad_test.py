@@ -1,9 +1,14 @@
 """Every kind of bad release is caught by the gate that is meant for it, in the step that is meant for it, and what it
 cost its users is counted."""
 
+import collections
+import http.server
+import json
 import signal
 import sys
+import threading
 import unittest
+import urllib.parse
 
 import binomial
 import canary
@@ -236,6 +241,49 @@ class FromPrometheus(canary.Case):
         driver.wait_for_progress(lambda one: one.get("waiting_for"), "a step that waits")
         self.prometheus.process.send_signal(signal.SIGCONT)
         self.assert_committed(driver.end(), self.newest)
+
+
+class ByTurns(canary.Case):
+    """No gate fails twice in a row, and of so many that hold by turns some never do: neither passed nor failed."""
+
+    GATES = 24
+
+    def setUp(self):
+        super().setUp()
+        turns = collections.defaultdict(int)
+
+        class Answers(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["query"][0]
+                turns[query] += 1
+                value = {"resultType": "scalar", "result": [0, str((turns[query] + int(query.split()[0])) % 2)]}
+                body = json.dumps({"status": "success", "data": value}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            request_queue_size = 128
+
+        self.server = self.enterContext(Server(("127.0.0.1", 0), Answers))
+        thread = threading.Thread(target=self.server.serve_forever)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(self.server.shutdown)
+
+    def gate(self, number):
+        return {"name": f"turn-{number}", "type": "prometheus", "url": f"http://127.0.0.1:{self.server.server_port}",
+                "query": f"{number} $version", "condition": "value <= 0", "window": "500ms", "no_data_timeout": "3s", "timeout": "2s"}
+
+    def test_a_step_has_an_end(self):
+        rollout = {"steps": [50, 100], "step_duration": "300ms", "step_patience": "1s"}
+        done = self.apply(self.release(gates=[self.gate(number) for number in range(self.GATES)], rollout=rollout)).end()
+        self.assert_undone(done, step=50, code="gate_failed")
+        self.assertIn("neither passed nor failed", done.json["error"]["message"])
 
 
 if __name__ == "__main__":

@@ -232,5 +232,27 @@ TEST(LookEvery, Each_window_has_memory_and_descriptors_of_its_own) {
   }
 }
 
+TEST(TimeToDecide, It_is_that_of_the_one_that_may_take_longest) {
+  release::Probe probe;
+  probe.name = "healthz";
+  probe.interval = Milliseconds(1'000);
+  probe.timeout = Milliseconds(2'000);
+  probe.failures = 3;
+  const std::vector<release::Probe> probes = {probe};
+  EXPECT_EQ(time_to_decide(probes, {}), Milliseconds(9'000));
+  release::Gate patient = gate("patient", GateType::probe);
+  patient.probe = "healthz";
+  patient.failures = 10;
+  EXPECT_EQ(time_to_decide(probes, std::vector{patient}), Milliseconds(30'000));
+  release::Gate silent = gate("silent", GateType::scrape);
+  silent.window = Milliseconds(10'000);
+  silent.timeout = Milliseconds(5'000);
+  silent.no_data_timeout = Milliseconds(60'000);
+  silent.failures = 2;
+  EXPECT_EQ(time_to_decide(probes, std::vector{patient, silent}), Milliseconds(150'000));
+  silent.type = GateType::exec;  // says something each time
+  EXPECT_EQ(time_to_decide({}, std::vector{silent}), Milliseconds(30'000));
+}
+
 }  // namespace
 }  // namespace updagent::deploy
