@@ -27,6 +27,7 @@ void ProbeLog::hear(const health::GateReport& report) {
   const bool failed = report.status == health::GateStatus::failed;
   const bool is_news = before == gates_.end() || before->second != report.status || failed;
   gates_[report.gate] = report.status;
+  if (report.status == health::GateStatus::passed) passed_.insert(report.gate);
   journal::Json detail = {
       {"gate", report.gate}, {"what", report.text}, {"numbers", report.numbers}};
   if (failed) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 
@@ -29,6 +30,8 @@ class ProbeLog {
   // is against the release.
   void flush();
   std::size_t changes() const { return changes_; }
+  // This gate, some time; not one that nobody could judge.
+  bool has_passed(const std::string& gate) const { return passed_.contains(gate); }
   // Of this gate, the newest; null when it never failed.
   journal::Json failure_of(const std::string& gate) const;
 
@@ -39,6 +42,7 @@ class ProbeLog {
   std::span<const release::Probe> probes_;
   std::map<std::string, bool> failed_before_;
   std::map<std::string, health::GateStatus> gates_;  // as they were last told
+  std::set<std::string> passed_;
   std::map<std::string, journal::Json> failures_;
   bool unwritten_ = false;
   std::size_t changes_ = 0;

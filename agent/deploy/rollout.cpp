@@ -128,24 +128,15 @@ Status Rollout::take_step(std::size_t index) {
 
 Status Rollout::watch(Milliseconds span) {
   detail_ = Json::object();
-  const std::size_t probes = parts_.manifest->probes.size();
-  const std::size_t gates = parts_.manifest->gates.size();
-  summary_ =
-      probes == 0 && gates == 0
-          ? "no probes"
-          : std::to_string(probes) + (probes == 1 ? " probe" : " probes") +
-                (gates == 0 ? ""
-                            : " and " + std::to_string(gates) + (gates == 1 ? " gate" : " gates")) +
-                " passed";
-  if (span.count() > 0 && !promoted_) summary_ += ", held for " + base::format_duration(span);
-  if (promoted_) summary_ = "promoted by an operator";
-  if (promoted_ || (span.count() == 0 && probes == 0 && gates == 0)) return base::ok();
+  const bool nothing_to_judge = parts_.manifest->probes.empty() && parts_.manifest->gates.empty();
+  summary_ = promoted_ ? "promoted by an operator" : "no probes";
+  if (promoted_ || (span.count() == 0 && nothing_to_judge)) return base::ok();
   Stretch stretch;
   stretch.span = span;
   stretch.step = steps_.empty() ? 0 : steps_.size() - 1;
   stretch.watching = true;
   const Status held = hold(stretch);
-  if (promoted_) summary_ = "promoted by an operator";
+  summary_ = promoted_ ? "promoted by an operator" : what_held(span);
   base::failpoint::hit("deploy.after_probes");
   if (log_.changes() > kMaxProbeEvents) detail_["probe_changes"] = log_.changes();
   return held;

@@ -84,6 +84,7 @@ class Rollout {
   base::Status judge_for(base::Milliseconds span);
   base::Milliseconds time_left(base::Milliseconds span) const;
   base::Error against(const health::Verdict& verdict);
+  std::string what_held(base::Milliseconds span) const;
   base::Status end_stretch(const Stretch& stretch);
   bool too_few_came(const Stretch& stretch) const;
   base::Error too_few(const Stretch& stretch) const;

@@ -1,5 +1,8 @@
 // When a step is over, and what it proves: too few came, nobody came, or its gates never held
 // together.
+#include <algorithm>
+
+#include "agent/base/text.hpp"
 #include "agent/deploy/rollout.hpp"
 
 namespace updagent::deploy {
@@ -15,7 +18,26 @@ std::string percent_text(int percent) {
   return std::to_string(percent) + " %";
 }
 
+std::string number_of(std::size_t count, const char* what) {
+  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
+}
+
 }  // namespace
+
+// Gates that nobody could judge have not passed.
+std::string Rollout::what_held(Milliseconds span) const {
+  const release::Manifest& manifest = *parts_.manifest;
+  const auto gates = static_cast<std::size_t>(std::ranges::count_if(
+      manifest.gates, [this](const release::Gate& gate) { return log_.has_passed(gate.name); }));
+  std::vector<std::string> held;
+  if (!manifest.probes.empty()) held.push_back(number_of(manifest.probes.size(), "probe"));
+  if (gates > 0) held.push_back(number_of(gates, "gate"));
+  std::string text = held.empty() ? "no probes" : base::join(held, " and ") + " passed";
+  if (gates < manifest.gates.size())
+    text += ", " + number_of(manifest.gates.size() - gates, "gate") + " not judged";
+  if (span.count() > 0) text += ", held for " + base::format_duration(span);
+  return text;
+}
 
 bool Rollout::too_few_came(const Stretch& stretch) const {
   return stretch.min_connections > 0 && time_left(stretch.span + stretch.patience).count() == 0 &&

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import unittest
+import unittest.mock
 
 import canary
 import harness
@@ -92,6 +93,18 @@ class Elsewhere(canary.Case):
         self.assert_exit(done, 1)
         self.assertIn("the probe 'other' asks 127.0.0.1:", done.err)
         self.assertIn("it proves nothing of the candidate", done.err)
+
+
+class NotJudged(canary.Case):
+    users = {"fresh": {"connections": 4, "rate": 100, "timeout_ms": 20_000}}
+
+    def test_what_nobody_judged_is_not_said_to_have_passed(self):
+        node = self.node()
+        self.addCleanup(node.run, "stop", "demo")
+        self.enterContext(unittest.mock.patch.object(type(self), "port", harness.free_port()))
+        gates = [canary.errors(self), canary.latency(self), canary.kernel("queue", "queue <= 1000")]
+        done = self.assert_exit(node.run("apply", self.release(gates=gates)), 0)
+        self.assertIn("1 probe and 1 gate passed, 2 gates not judged, held for ", done.err)
 
 
 class OurOwnQuestions(canary.Case):

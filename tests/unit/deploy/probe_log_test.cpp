@@ -135,6 +135,16 @@ TEST_F(ProbeLogTest, A_gate_that_holds_is_told_once_and_every_failure_is) {
                                               "gate.passed errors"}));
 }
 
+TEST_F(ProbeLogTest, A_gate_that_has_held_is_known_from_one_that_nobody_could_judge) {
+  using health::GateStatus;
+  EXPECT_FALSE(log_->has_passed("errors"));
+  gate(GateStatus::skipped);
+  EXPECT_FALSE(log_->has_passed("errors"));
+  gate(GateStatus::passed);
+  gate(GateStatus::no_data);  // of a window that goes on
+  EXPECT_TRUE(log_->has_passed("errors"));
+}
+
 TEST_F(ProbeLogTest, The_last_failure_is_kept_with_its_numbers_also_past_the_bound) {
   using health::GateStatus;
   EXPECT_TRUE(log_->failure_of("errors").is_null());
