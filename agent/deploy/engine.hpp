@@ -109,6 +109,7 @@ class Engine {
   base::Status check_way_back(const std::string& candidate, const std::string& target);
   base::Status take_back_commit();
   base::Status still_asked_for(const base::Status& proved);
+  bool names_already(const std::string& target) const;
   std::string committed_before() const;
   std::string way_back() const;
   base::Status rollback_failed(base::Error error);

@@ -64,7 +64,7 @@ base::Status Engine::roll_back() {
   if (requested) UPD_TRY(serve_requested(target));
   const base::Status moved =
       plan_.store->set_current(target.empty() ? std::nullopt : std::optional<std::string>(target));
-  if (!moved) return rollback_failed(moved.error());
+  if (!moved && !names_already(target)) return rollback_failed(moved.error());
   base::failpoint::hit("deploy.after_rollback_link");
   if (!requested) UPD_TRY(take_back_commit());
   if (!requested && target != committed_before())
@@ -105,6 +105,13 @@ base::Status Engine::still_asked_for(const base::Status& proved) {
   if (!moved) return rollback_failed(moved.error());
   plan_.outcome = Outcome::aborted;
   return held;
+}
+
+// After a switch that could not be made, for one: the full disk that it failed for fails the way
+// back as well, which has nothing to do.
+bool Engine::names_already(const std::string& target) const {
+  const auto links = plan_.store->links();
+  return links && links->current.value_or("") == target;
 }
 
 // Rows of an older version don't say it: then current and committed were the same.

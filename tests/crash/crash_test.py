@@ -299,6 +299,23 @@ class Failing(Table):
         switch = points.index(("deploy.after_switch", 1))
         return next(number for place, (point, number) in enumerate(points) if point == name and place > switch)
 
+    def test_a_switch_that_can_not_be_made_needs_no_way_back_and_no_person(self):
+        """From there on no link can be made at all: current names what it named before."""
+        points = self.points_of(self.fresh(), "apply", self.v2)
+        before = points.index(("deploy.before_switch", 1))
+        for name in ("sys.symlink", "sys.rename"):
+            number = next(number for point, number in points[before:] if point == name)
+            with self.subTest(name):
+                node = self.fresh()
+                rule = f"{name}#{number}+=ENOSPC"
+                done = node.run("--json", "apply", self.v2, env=ENV | {"UPDAGENT_FAILPOINTS": rule})
+                self.assert_exit(done, 4)
+                self.assertEqual((done.json["outcome"], done.json["reason"]), ("rolled_back", "no_space"))
+                harness.reap_all()
+                self.check_end(node, "1.0.0", "1.0.0")
+                self.assert_exit(node.run("recover", env=ENV), 0)
+                shutil.rmtree(node.root)
+
     def test_a_journal_that_fails_from_the_switch_on_changes_nothing(self):
         """Also when the spool can't be written: the links tell the next command how it ended."""
         first_commit, first_write = self.after_switch("sqlite.commit"), self.after_switch("sys.write")
