@@ -277,7 +277,8 @@ class ByTurns(canary.Case):
 
     def gate(self, number):
         return {"name": f"turn-{number}", "type": "prometheus", "url": f"http://127.0.0.1:{self.server.server_port}",
-                "query": f"{number} $version", "condition": "value <= 0", "window": "500ms", "no_data_timeout": "3s", "timeout": "2s"}
+                "query": f"{number} $version", "condition": "value <= 0", "window": "500ms", "no_data_timeout": "3s",
+                "timeout": "2s"}
 
     def test_a_step_has_an_end(self):
         rollout = {"steps": [50, 100], "step_duration": "300ms", "step_patience": "1s"}
