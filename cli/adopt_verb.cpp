@@ -5,6 +5,7 @@
 #include "agent/base/file_lock.hpp"
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
+#include "agent/deploy/driver_lock.hpp"
 #include "agent/deploy/node.hpp"
 #include "agent/deploy/policy.hpp"
 #include "agent/deploy/supervise.hpp"
@@ -109,8 +110,8 @@ base::Result<Json> adopt(Session& session, const AdoptOptions& options) {
   UPD_TRY(deploy::prepare_root(session.layout()));
   UPD_TRY(store::AppStore::open(session.layout().app(options.app), options.app, true));
   // no deployment meanwhile; and a unit comes up, though nothing was ever committed
-  UPD_ASSIGN(const auto lock, base::FileLock::take(session.layout().driver_lock(options.app),
-                                                   base::Milliseconds(0), nullptr));
+  UPD_ASSIGN(const auto lock, deploy::take_driver_lock(session.layout(), options.app,
+                                                       base::Milliseconds(0), nullptr));
   UPD_ASSIGN(service::Client client, deploy::ensure_supervisor(session.layout(), options.app));
   UPD_ASSIGN(const base::UniqueFd service, service::text_descriptor(text));
   UPD_ASSIGN(const base::Json answer, client.ask("adopt", {{"pid", options.pid}}, service.get()));

@@ -6,6 +6,7 @@
 #include "agent/base/file_lock.hpp"
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
+#include "agent/deploy/driver_lock.hpp"
 #include "agent/deploy/node.hpp"
 #include "agent/deploy/supervise.hpp"
 #include "agent/deploy/unit.hpp"
@@ -115,7 +116,8 @@ base::Status remove_one(journal::Journal& journal, store::AppStore& store,
         .hint("updagent releases " + store.name());
   UPD_ASSIGN(const bool used, store::in_use(store.path(version)));
   if (used)
-    return Error(Code::busy, "a process still uses " + store.path(version)).hint("stop it first");
+    return Error(Code::busy, "a process still uses " + store.path(version))
+        .hint("updagent status " + store.name() + " shows what runs");
   UPD_TRY(store.remove(version));
   return record_removal(journal, store.name(), version);
 }
@@ -143,7 +145,8 @@ base::Status remove_app(Session& session, journal::Journal& journal, store::AppS
   for (const std::string& version : versions) {
     UPD_ASSIGN(const bool used, store::in_use(store.path(version)));
     if (used)
-      return Error(Code::busy, "a process still uses " + store.path(version)).hint("stop it first");
+      return Error(Code::busy, "a process still uses " + store.path(version))
+          .hint("updagent stop " + store.name() + " ends its service");
   }
   // current first: nobody finds a tree that is half gone through it
   UPD_TRY(store.set_current(std::nullopt));
@@ -172,8 +175,8 @@ base::Result<bool> remove_leftover_data(Session& session, const RemoveOptions& o
   if (!options.data || !release::is_app_name(options.app) || !base::exists(folder + "/data") ||
       base::exists(folder + "/releases"))
     return false;
-  UPD_ASSIGN(const auto lock, base::FileLock::take(session.layout().driver_lock(options.app),
-                                                   base::Milliseconds(0), nullptr));
+  UPD_ASSIGN(const auto lock, deploy::take_driver_lock(session.layout(), options.app,
+                                                       base::Milliseconds(0), nullptr));
   UPD_ASSIGN(VerbJournal journal, open_to_write(session));
   const journal::EventDraft event = node_event("app.removed", options.app, {{"data", true}});
   UPD_TRY(journal.record(std::span(&event, 1)));
@@ -189,8 +192,8 @@ Exit run_remove(Session& session, const RemoveOptions& options) {
     if (only_data) return base::ok();
     UPD_ASSIGN(store::AppStore store,
                store::AppStore::open(session.layout().app(options.app), options.app, false));
-    UPD_ASSIGN(const auto lock, base::FileLock::take(session.layout().driver_lock(options.app),
-                                                     base::Milliseconds(0), nullptr));
+    UPD_ASSIGN(const auto lock, deploy::take_driver_lock(session.layout(), options.app,
+                                                         base::Milliseconds(0), nullptr));
     UPD_ASSIGN(VerbJournal journal, open_to_write(session));
     UPD_ASSIGN(const auto open, journal.open_deployment(options.app));
     if (open)

@@ -61,8 +61,7 @@ Result<FileLock> FileLock::take(const std::string& path, Milliseconds limit, Int
     UPD_ASSIGN(const bool taken, lock_now(fd.get(), path));
     if (taken) return FileLock(std::move(fd));
     if (deadline.passed())
-      return Error(Code::busy, "the lock '" + path + "' is held by " + holder_of(fd.get()))
-          .hint("wait for it, or give --wait DURATION");
+      return Error(Code::busy, "the lock '" + path + "' is held by " + holder_of(fd.get()));
     // A forked child of the holder may outlive the close that we see: look again each second.
     constexpr std::int64_t kLookAgainMs = 1000;
     const auto wait_ms =

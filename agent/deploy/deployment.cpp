@@ -9,6 +9,7 @@
 #include "agent/base/failpoints.hpp"
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
+#include "agent/deploy/driver_lock.hpp"
 #include "agent/deploy/engine.hpp"
 #include "agent/deploy/node.hpp"
 #include "agent/deploy/recovery.hpp"
@@ -154,8 +155,8 @@ base::Result<DeployResult> rollback(const Context& context, const RollbackReques
   UPD_ASSIGN(store::AppStore store,
              store::AppStore::open(context.layout.app(request.app), request.app, false));
   UPD_TRY(base::make_directories(context.layout.runtime, 0755));
-  UPD_ASSIGN(plan.lock, base::FileLock::take(context.layout.driver_lock(request.app), request.wait,
-                                             context.interrupt));
+  UPD_ASSIGN(plan.lock,
+             take_driver_lock(context.layout, request.app, request.wait, context.interrupt));
   plan.locked = true;
   // Going back never waits for the database: without it the links and the trees tell enough.
   std::optional<journal::Journal> journal = open_journal_or_warn(context, plan.settings);

@@ -9,6 +9,17 @@
 
 namespace updagent::deploy {
 
+base::Result<base::FileLock> take_driver_lock(const config::Layout& layout, const std::string& app,
+                                              base::Milliseconds wait, base::Interrupt* interrupt) {
+  auto lock = base::FileLock::take(layout.driver_lock(app), wait, interrupt);
+  if (lock || lock.error().code() != base::Code::busy) return lock;
+  return std::move(lock)
+      .error()
+      .with_context("a deployment or another order of '" + app + "' is under way")
+      .hint("updagent status " + app +
+            " shows it; wait for its end (apply, rollback and recover: --wait DURATION)");
+}
+
 bool is_driven(const config::Layout& layout, const std::string& app) {
   const auto fd = base::open_path(layout.driver_lock(app), O_RDONLY);
   if (!fd) return false;

@@ -1,6 +1,7 @@
 // A database made again from what is on disk. The trees are judged first and every app is locked
 // all the while: the old database goes aside when nothing is left but to write the rows.
 #include "agent/base/files.hpp"
+#include "agent/deploy/driver_lock.hpp"
 #include "agent/deploy/node.hpp"
 
 namespace updagent::deploy {
@@ -85,8 +86,8 @@ struct JudgedApp {
 };
 
 base::Result<JudgedApp> judge_app(const Context& context, const std::string& app) {
-  UPD_ASSIGN(base::FileLock lock, base::FileLock::take(context.layout.driver_lock(app),
-                                                       base::Milliseconds(0), context.interrupt));
+  UPD_ASSIGN(base::FileLock lock,
+             take_driver_lock(context.layout, app, base::Milliseconds(0), context.interrupt));
   JudgedApp judged{std::move(lock), "", {}};
   UPD_ASSIGN(const store::AppStore store,
              store::AppStore::open(context.layout.app(app), app, false));

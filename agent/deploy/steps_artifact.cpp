@@ -11,6 +11,7 @@
 #include "agent/base/failpoints.hpp"
 #include "agent/base/files.hpp"
 #include "agent/base/text.hpp"
+#include "agent/deploy/driver_lock.hpp"
 #include "agent/deploy/engine.hpp"
 #include "agent/deploy/recovery.hpp"
 
@@ -204,8 +205,8 @@ base::Status Engine::take_lock_and_open() {
   const std::string& app = plan_.statement.app;
   journal::DeploymentRow& row = recorder_.row();
   UPD_TRY(base::make_directories(context_.layout.runtime, 0755));
-  UPD_ASSIGN(plan_.lock, base::FileLock::take(context_.layout.driver_lock(app), plan_.request.wait,
-                                              context_.interrupt));
+  UPD_ASSIGN(plan_.lock,
+             take_driver_lock(context_.layout, app, plan_.request.wait, context_.interrupt));
   plan_.locked = true;
   base::failpoint::hit("deploy.after_lock");
   // A deployment whose driver died is ended first.

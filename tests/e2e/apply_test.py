@@ -232,6 +232,9 @@ class Side(harness.Case):
         busy = self.assert_exit(node.apply(slow), 5).json["error"]
         self.assertEqual(busy["code"], "busy")
         self.assertIn(str(running.pid), busy["message"])
+        self.assertIn("of 'demo' is under way", busy["message"])
+        self.assertIn("updagent status demo", busy["hint"])
+        self.assertIn("under way", self.assert_exit(node.run("remove", "demo"), 5).err)
         self.assert_exit(node.apply(other), 0)
         self.assert_exit(node.run("recover", "demo"), 5)
         status = {app["app"]: app for app in node.json("status")["apps"]}
