@@ -20,7 +20,8 @@ struct Bar {
   std::int64_t begin_us = 0;
   std::int64_t duration_us = 0;
   std::string message;
-  std::vector<Note> notes;  // hooks, probes, gates, steps
+  std::vector<Note> notes;       // hooks, probes, gates, steps
+  bool has_last_output = false;  // the candidate's
 };
 
 std::string text_of(const journal::Json& detail, const char* key) {
@@ -53,7 +54,7 @@ std::string note_of(const journal::Event& event) {
 }
 
 // What a failed command said: programs name the error first or last.
-void add_output(Bar& bar, std::int64_t at_us, const std::string& output) {
+std::vector<std::string> output_lines(const std::string& output) {
   constexpr std::size_t kEnds = 6;
   constexpr std::size_t kWidth = 160;
   std::vector<std::string> lines;
@@ -68,7 +69,11 @@ void add_output(Bar& bar, std::int64_t at_us, const std::string& output) {
     lines.insert(lines.begin() + kEnds,
                  "  | ... " + std::to_string(left_out) + " more lines: log --json has them");
   }
-  for (std::string& line : lines) bar.notes.push_back({at_us, std::move(line)});
+  return lines;
+}
+
+void add_output(Bar& bar, std::int64_t at_us, const std::string& output) {
+  for (std::string& line : output_lines(output)) bar.notes.push_back({at_us, std::move(line)});
 }
 
 void end_stage(Bar& bar, const journal::Event& event) {
@@ -76,6 +81,7 @@ void end_stage(Bar& bar, const journal::Event& event) {
   bar.duration_us = event.duration_us;
   bar.message = text_of(event.detail, "message");
   const std::string last = text_of(event.detail, "candidate_output");
+  bar.has_last_output = !last.empty();
   if (last.empty()) return;
   bar.notes.push_back({event.timestamp_us, "the candidate's last output:"});
   add_output(bar, event.timestamp_us, last);
@@ -124,6 +130,14 @@ void insert_by_time(std::vector<Note>& notes, Note note) {
   notes.insert(std::upper_bound(notes.begin(), notes.end(), note.at_us, later), std::move(note));
 }
 
+// With what a service said before it failed, unless the stage's end has that.
+void add_supervisors(Bar& bar, const journal::Event& event) {
+  insert_by_time(bar.notes, {event.timestamp_us, supervisor_note(event)});
+  if (event.status != "failure" || bar.has_last_output) return;
+  for (std::string& line : output_lines(text_of(event.detail, "output")))
+    insert_by_time(bar.notes, {event.timestamp_us, std::move(line)});
+}
+
 // Those that came after the last stage (an old generation drains on) are left over.
 std::vector<const journal::Event*> place_supervisors(const std::vector<journal::Event>& events,
                                                      std::vector<Bar>& bars) {
@@ -144,7 +158,7 @@ std::vector<const journal::Event*> place_supervisors(const std::vector<journal::
     if (ended || next == bars.begin())
       after.push_back(event);
     else
-      insert_by_time(std::prev(next)->notes, {event->timestamp_us, supervisor_note(*event)});
+      add_supervisors(*std::prev(next), *event);
   }
   return after;
 }

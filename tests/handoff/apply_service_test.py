@@ -37,7 +37,7 @@ class Case(harness.Case):
         self.node_.run("stop", "demo")
         harness.reap_all()
 
-    def release(self, version, *options, strategy="handoff", probe="", more=""):
+    def release(self, version, *options, strategy="handoff", probe="", more="", app="demo", program=None):
         spec = f"""strategy = "{strategy}"
 [service]
 command = {json.dumps(["bin/demo-service", "--version", version, "--generation", version, *options])}
@@ -57,8 +57,8 @@ timeout = "5s"
 failures = 2
 {probe}
 {more if "[rollout]" in more else more + UNWATCHED}"""
-        files = {"bin/demo-service": (pathlib.Path(DEMO).read_bytes(), 0o755)}
-        return self.workshop.pack(version, spec, files)
+        files = {"bin/demo-service": (program or pathlib.Path(DEMO).read_bytes(), 0o755)}
+        return self.workshop.pack(version, spec, files, app=app)
 
     def load(self):
         target = f"tcp:127.0.0.1:{self.port}"
@@ -158,6 +158,15 @@ class Handoff(Case):
         self.assert_exit(node.run("start", "demo"), 0)
         wait_for(lambda: [g["state"] for g in self.generations()] == ["ready"], "the service")
         self.assertIn("1.0.0", self.serving())
+
+
+    def test_what_a_candidate_said_before_it_ended_is_in_the_story(self):
+        node = self.node_
+        self.assert_exit(node.apply(self.release("1.0.0")), 0)
+        program = b"#!/bin/sh\necho the first word\necho the last word\nexit 3\n"
+        failed = self.assert_exit(node.apply(self.release("2.0.0", program=program)), 1)
+        shown = self.assert_exit(node.run("log", "show", failed.json["trace_id"]), 0).out
+        self.assertRegex(shown, r"service\.failed .*exit status 3\)\n +\| the first word\n +\| the last word\n")
 
 
 class Upgrade(Case):
