@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "agent/listen/diag.hpp"
@@ -23,13 +24,26 @@ Status set_flag(int fd, int level, int name, bool value, const char* text) {
   return base::system_error(errno, std::string("cannot set ") + text + " on a socket");
 }
 
+// One that is ours must not be "stopped" by killing its supervisor.
+bool is_another_app(const std::vector<PortHolder>& holders) {
+  return std::any_of(holders.begin(), holders.end(), [](const PortHolder& holder) {
+    return std::any_of(holder.owners.begin(), holder.owners.end(), [](const SocketOwner& owner) {
+      return owner.command.starts_with("updagent-");
+    });
+  });
+}
+
 Error taken(const ListenerSpec& spec, const std::vector<PortHolder>& holders) {
   Error error = base::system_error(
       EADDRINUSE, "cannot listen at " + spec.address.text() + " ('" + spec.name + "')");
   if (holders.empty()) return error;
-  return std::move(error)
-      .got("it is held by " + describe(holders))
-      .hint("stop that process, take it over with 'updagent adopt', or choose another address");
+  error = std::move(error).got("it is held by " + describe(holders));
+  if (is_another_app(holders))
+    return std::move(error).hint(
+        "another app of updagent has that address: choose another one, in the release or for this "
+        "node with [run] listeners, or end that app's service with updagent stop");
+  return std::move(error).hint(
+      "stop that process, take it over with 'updagent adopt', or choose another address");
 }
 
 Error cannot_listen(int errno_value, const ListenerSpec& spec) {

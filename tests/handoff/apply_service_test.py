@@ -168,6 +168,15 @@ class Handoff(Case):
         shown = self.assert_exit(node.run("log", "show", failed.json["trace_id"]), 0).out
         self.assertRegex(shown, r"service\.failed .*exit status 3\)\n +\| the first word\n +\| the last word\n")
 
+    def test_two_apps_at_one_address(self):
+        node = self.node_
+        self.assert_exit(node.apply(self.release("1.0.0")), 0)
+        taken = node.apply(self.release("1.0.0", app="other"))
+        node.run("remove", "other")  # and its supervisor
+        error = self.assert_exit(taken, 1).json["error"]
+        self.assertIn("updagent-holder", error["message"])
+        self.assertIn("another app of updagent", error["hint"])
+
 
 class Upgrade(Case):
     def test_the_supervisor_becomes_the_installed_program(self):
