@@ -8,7 +8,7 @@ namespace updagent::cli {
 using base::Code;
 using base::Error;
 
-// More are an error of listing: then what is in the journal is shown.
+// More are an error of listing, and no reason to say that none wait.
 constexpr std::size_t kMaxSpoolFiles = 1'000'000;
 
 journal::Paths journal_paths(const Session& session) {
@@ -32,10 +32,9 @@ base::Result<VerbJournal> open_to_read(Session& session) {
     return Error(Code::not_found, "nothing was ever deployed here: there is no '" +
                                       session.layout().database() + "'")
         .hint("updagent apply SOURCE makes it; --root DIR looks elsewhere");
-  UPD_ASSIGN(const config::Settings settings, session.settings());
+  // nothing is written, so no name is needed: a broken node.toml hides no log
   UPD_ASSIGN(journal::Journal journal,
-             journal::Journal::open(journal_paths(session), settings.node_name,
-                                    journal::Journal::Mode::read_only));
+             journal::Journal::open(journal_paths(session), "", journal::Journal::Mode::read_only));
   return VerbJournal(session, std::move(journal));
 }
 
@@ -47,11 +46,19 @@ base::Result<VerbJournal> open_to_write(Session& session) {
   return VerbJournal(session, std::move(journal));
 }
 
+bool events_wait(const config::Layout& layout) {
+  if (!base::exists(layout.spool())) return false;
+  const auto names = base::list_directory(layout.spool(), kMaxSpoolFiles);
+  return !names || !names->empty();
+}
+
 base::Result<VerbJournal> open_with_news(Session& session) {
-  const auto waiting = base::list_directory(session.layout().spool(), kMaxSpoolFiles);
-  if (!waiting || waiting->empty()) return open_to_read(session);
+  if (!events_wait(session.layout())) return open_to_read(session);
   auto writing = open_to_write(session);
-  return writing ? std::move(writing) : open_to_read(session);
+  if (writing) return writing;
+  if (writing.error().code() == Code::config_invalid)
+    session.warning(writing.error().line() + ": what supervisors told last is not in here");
+  return open_to_read(session);
 }
 
 journal::EventDraft node_event(std::string_view name, const std::string& app,

@@ -25,6 +25,8 @@ class VerbJournal : public journal::Journal {
 // Needs no write access.
 base::Result<VerbJournal> open_to_read(Session& session);
 base::Result<VerbJournal> open_to_write(Session& session);
+// Told by supervisors, or where the database could not be written, and not imported yet.
+bool events_wait(const config::Layout& layout);
 // To read, with what supervisors have told since the last deployment: whoever may write imports it.
 base::Result<VerbJournal> open_with_news(Session& session);
 // One event outside of a deployment: its own trace.

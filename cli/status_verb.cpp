@@ -134,6 +134,8 @@ void add_generations(Session& session, const std::string& app, AppStatus& status
         one.value("version", std::string()) + "  " + one.value("role", std::string()) + ", " +
         one.value("state", std::string()) + ", pid " + std::to_string(one.value("pid", 0)) + "  " +
         session.dim(base::printable(one.value("status", std::string()))));
+    if (one.value("state", std::string()) == "down" && !text("problem").empty())
+      status.lines.push_back("    " + session.bad(base::printable(text("problem"))));
   }
   add_workers(session, *answer, status);
 }
@@ -222,7 +224,6 @@ Exit run_status(Session& session, const std::string& only) {
   if (!names) return session.fail(names.error());
   if (!only.empty()) *names = {only};
   const auto settings = session.settings();
-  if (!settings) return session.fail(settings.error());
   auto journal = open_to_read(session);
   if (!journal && journal.error().code() != Code::not_found)
     session.warning(journal.error().line());
@@ -237,12 +238,15 @@ Exit run_status(Session& session, const std::string& only) {
     apps.push_back(std::move(status.json));
     lines.insert(lines.end(), status.lines.begin(), status.lines.end());
   }
-  session.document({{"node", settings->node_name},
-                    {"mechanism", mechanism},
-                    {"boot", boot_policy()},
-                    {"apps", apps}});
+  const Json document = {{"node", (settings ? *settings : config::defaults()).node_name},
+                         {"mechanism", mechanism},
+                         {"boot", boot_policy()},
+                         {"apps", apps}};
   for (const std::string& line : lines) session.print(line);
   if (lines.empty()) session.print("nothing is installed: updagent apply SOURCE");
+  // what runs is told although the configuration can't be read: now it is needed most
+  if (!settings) return session.fail(settings.error(), document);
+  session.document(document);
   return Exit::done;
 }
 

@@ -56,7 +56,8 @@ Status read_folder(const std::string& folder, Settings& settings) {
   if (!names) return Error(Code::config_invalid, names.error().message());
   for (const std::string& name : *names) {
     if (name.front() == '.' || !name.ends_with(".toml")) continue;
-    UPD_TRY(read_fragment(std::string(folder).append("/").append(name), Scope::node, true, settings));
+    UPD_TRY(
+        read_fragment(std::string(folder).append("/").append(name), Scope::node, true, settings));
   }
   return base::ok();
 }
@@ -88,6 +89,12 @@ Status check_together(const Settings& settings) {
 }
 
 }  // namespace
+
+Settings defaults() {
+  Settings settings;
+  settings.node_name = host_name();
+  return settings;
+}
 
 Result<Settings> load(const Layout& layout, const std::optional<std::string>& config_file,
                       const std::string& app) {

@@ -133,6 +133,9 @@ struct Settings {
   bool operator==(const Settings&) const = default;
 };
 
+// What a node has that says nothing, for those who go on although its files can't be read.
+Settings defaults();
+
 // config_file: --config FILE instead of etc/node.toml (conf.d and apps.d are looked for beside it).
 // Missing files are defaults, but for config_file. app "" reads no apps.d. Tables merge key by key,
 // a later list replaces an earlier one, [[notify]] adds. Files and folders that others may write

@@ -66,10 +66,7 @@ config::Settings settings_or_defaults(const Context& context, const std::string&
   auto settings = config::load(context.layout, context.config_file, app);
   if (settings) return std::move(*settings);
   context.observer->warning(settings.error().line() + ", going on with the defaults");
-  config::Settings defaults;
-  std::array<char, HOST_NAME_MAX + 1> host{};
-  if (::gethostname(host.data(), host.size() - 1) == 0) defaults.node_name = host.data();
-  return defaults;
+  return config::defaults();
 }
 
 }  // namespace updagent::deploy

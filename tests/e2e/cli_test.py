@@ -206,6 +206,21 @@ class Configuration(Case):
         (node.root / "etc/conf.d/x.toml").write_text('node_name = "second"\n')
         self.assertEqual(node.json("status")["node"], "second")
 
+    def test_a_broken_file_hides_nothing_that_is_asked(self):
+        node = self.node()
+        self.assert_exit(node.apply(self.good), 0)
+        node.configure("[limit]\n")
+        done = self.assert_exit(node.run("--json", "status"), 2)
+        self.assertEqual(done.json["apps"][0]["current"], "1.0.0")
+        self.assertEqual(done.json["error"]["code"], "config_invalid")
+        self.assertTrue(done.json["node"])
+        done = self.assert_exit(node.run("status"), 2)
+        self.assertIn("demo  1.0.0", done.out)
+        self.assertIn("unknown key 'limit'", done.err)
+        self.assertIn("1.0.0", self.assert_exit(node.run("releases", "demo"), 0).out)
+        self.assertIn("deployment.finished", self.assert_exit(node.run("log"), 0).out)
+        self.assert_exit(node.run("log", "verify"), 0)
+
 
 class Doctor(Case):
     def checks(self, node, code):
