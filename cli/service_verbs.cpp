@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "agent/base/file_lock.hpp"
+#include "agent/deploy/driver_lock.hpp"
 #include "agent/deploy/node.hpp"
 #include "agent/deploy/order.hpp"
 #include "agent/deploy/supervise.hpp"
@@ -114,16 +115,66 @@ base::Status stop_for_systemd(Session& session, const std::string& app) {
   return stop_and_wait(session, *client, app, true);
 }
 
-base::Result<std::uint64_t> restart(Session& session, const std::string& app,
-                                    bool running_is_fine) {
+// Of what the supervisor says: the generation's row, null when it is gone.
+Json row_of(const Json& answer, std::uint64_t generation) {
+  for (const Json& one : answer.value("generations", Json::array()))
+    if (one.value("number", std::uint64_t{0}) == generation) return one;
+  return nullptr;
+}
+
+// What the supervisor itself waits at most until a generation serves or has failed: for the end of
+// the one before it (strategy restart), and for its start.
+base::Milliseconds start_patience(const Session& session, const std::string& app) {
+  const config::AppSettings limits = session.settings(app).value_or(config::defaults()).app;
+  return limits.max_drain_timeout + limits.max_stop_timeout + limits.max_ready_timeout;
+}
+
+Error not_serving(const std::string& app, const Json& row, const Json& answer) {
+  const std::string problem = answer.value("problem", std::string());
+  return Error(Code::probe_failed, problem.empty() ? "it is gone" : problem)
+      .with_context("'" + app + "' " +
+                    (row.is_null() || row.value("role", std::string()) != "active"
+                         ? "was not restarted, what ran goes on"
+                         : "does not come up, it is started again and again"))
+      .hint("updagent status " + app + "; its output: updagent log --app " + app +
+            " --json, or journalctl -t " + app);
+}
+
+// Whoever starts a service wants to know whether it serves.
+base::Status wait_until_it_serves(const Session& session, service::Client& client,
+                                  const std::string& app, std::uint64_t generation) {
+  constexpr base::Milliseconds kLookAgain{100};  // a look is one message to the supervisor
+  const base::Deadline end = base::Deadline::in(start_patience(session, app));
+  for (;;) {
+    UPD_ASSIGN(const Json answer, client.ask("status"));
+    const Json row = row_of(answer, generation);
+    const std::string state = row.is_null() ? "down" : row.value("state", std::string());
+    if (state == "ready" && row.value("role", std::string()) == "active") return base::ok();
+    if (state == "down" || state == "stopping") return not_serving(app, row, answer);
+    if (end.passed())
+      return Error(Code::timed_out, "'" + app + "' does not serve yet")
+          .hint("updagent status " + app);
+    UPD_TRY(client.next_news(kLookAgain, nullptr));
+  }
+}
+
+struct Started {
+  std::uint64_t generation = 0;
+  bool ran_already = false;
+};
+
+base::Result<Started> restart(Session& session, const std::string& app, bool running_is_fine) {
   UPD_ASSIGN(const std::string run, deploy::sound_service_to_start(session.layout(), app));
   if (const base::Status recorded = wish_stopped(session, app, false); !recorded)
     session.warning(recorded.error().line() + ": if it was to stay stopped, a boot leaves it so");
   UPD_ASSIGN(service::Client client, deploy::ensure_supervisor(session.layout(), app));
   UPD_ASSIGN(const base::UniqueFd service, service::text_descriptor(run));
+  UPD_ASSIGN(const Json before, client.ask("status"));
   UPD_ASSIGN(const Json answer,
              client.ask("restart", {{"running_is_fine", running_is_fine}}, service.get()));
-  return answer.value("generation", std::uint64_t{0});
+  const auto generation = answer.value("generation", std::uint64_t{0});
+  UPD_TRY(wait_until_it_serves(session, client, app, generation));
+  return Started{generation, !row_of(before, generation).is_null()};
 }
 
 // False: nothing of it ran.
@@ -158,8 +209,8 @@ base::Result<bool> stop(Session& session, const std::string& app) {
   UPD_TRY(check_has_service(session, store));
   UPD_TRY(deploy::prepare_root(session.layout()));
   // no deployment begins meanwhile, and none that runs is cut short
-  UPD_ASSIGN(const auto lock, base::FileLock::take(session.layout().driver_lock(app),
-                                                   base::Milliseconds(0), nullptr));
+  UPD_ASSIGN(const auto lock,
+             deploy::take_driver_lock(session.layout(), app, base::Milliseconds(0), nullptr));
   const base::Status recorded = wish_stopped(session, app, true);
   UPD_ASSIGN(const bool ran, stop_service(session, app));
   if (recorded) return ran;
@@ -212,11 +263,14 @@ Exit run_stopping(Session& session, const std::string& app) {
 }
 
 Exit run_start(Session& session, const std::string& app, bool running_is_fine) {
-  const auto generation = restart(session, app, running_is_fine);
-  if (!generation) return session.fail(generation.error());
-  session.document({{"app", app}, {"generation", *generation}});
-  session.print(std::string(running_is_fine ? "started" : "restarting") + "  " + app +
-                ", generation " + std::to_string(*generation));
+  const auto started = restart(session, app, running_is_fine);
+  if (!started) return session.fail(started.error());
+  session.document({{"app", app}, {"generation", started->generation}});
+  const std::string generation = ", generation " + std::to_string(started->generation);
+  if (started->ran_already)
+    session.print(app + " runs already" + generation);
+  else
+    session.print(std::string(running_is_fine ? "started" : "restarted") + "  " + app + generation);
   return Exit::done;
 }
 

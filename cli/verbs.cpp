@@ -134,7 +134,8 @@ const std::vector<Verb>& table() {
        "Services",
        "start the service of an app, as a boot does",
        "The committed release's, or the current one's where that has a rollback_floor above it. It "
-       "is no longer to be stopped. Its tree is looked at first; where it runs, nothing happens.",
+       "is no longer to be stopped. Its tree is looked at first; where it runs, nothing happens. "
+       "Waits until it serves.",
        {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found,
         Exit::damaged},
        false,
@@ -152,8 +153,7 @@ const std::vector<Verb>& table() {
        "Services",
        "start the service anew, with the node's present configuration",
        "A new generation of the same release takes over, no connection is refused. What was "
-       "stopped "
-       "is started.",
+       "stopped is started. Waits until it serves; if it does not come up, what ran goes on.",
        {Exit::done, Exit::failed, Exit::usage, Exit::refused, Exit::busy, Exit::not_found,
         Exit::damaged},
        false,

@@ -139,7 +139,8 @@ class Handoff(Case):
             (left,) = self.generations()
             self.assertEqual((left["version"], left["role"]), (version, "active"))
             for verb in ("restart", "stop", "start"):
-                self.assert_exit(node.run(verb, "demo"), 0)
+                comes_up = verb == "stop" or version == "2.0.0"
+                self.assert_exit(node.run(verb, "demo"), 0 if comes_up else 1)
                 self.assertEqual({g["version"] for g in self.generations()}, set() if verb == "stop" else {version}, verb)
             self.assert_exit(node.run("rollback", "demo", "--to", "1.0.0", "--force"), 0)
             self.assertIn('"1.0.0"', self.serving())
@@ -159,6 +160,23 @@ class Handoff(Case):
         wait_for(lambda: [g["state"] for g in self.generations()] == ["ready"], "the service")
         self.assertIn("1.0.0", self.serving())
 
+
+    def test_a_start_that_fails_is_a_failure_and_says_why(self):
+        node = self.node_
+        self.assert_exit(node.apply(self.release("1.0.0")), 0)
+        self.assertIn("runs already", self.assert_exit(node.run("start", "demo"), 0).out)
+        node.configure('[run]\nenvironment = { DEMO_CRASH_AT_START = "3" }\n', app="demo")
+        failed = self.assert_exit(node.run("restart", "demo"), 1).err
+        self.assertRegex(failed, r"was not restarted, what ran goes on: .*exit status 3")
+        wait_for(lambda: [(g["number"], g["state"]) for g in self.generations()] == [(1, "ready")], "the first alone")
+        self.assertIn("1.0.0", self.serving())
+        self.assert_exit(node.run("stop", "demo"), 0)
+        failed = self.assert_exit(node.run("--json", "start", "demo"), 1).json["error"]["message"]
+        self.assertRegex(failed, r"does not come up.*exit status 3")
+        wait_for(lambda: "exit status 3" in node.run("status", "demo").out, "the reason in the status")
+        node.configure("", app="demo")
+        self.assert_exit(node.run("restart", "demo"), 0)
+        self.assertEqual([g["state"] for g in self.generations() if g["role"] == "active"], ["ready"])
 
     def test_what_a_candidate_said_before_it_ended_is_in_the_story(self):
         node = self.node_
