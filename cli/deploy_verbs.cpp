@@ -186,10 +186,10 @@ base::Exit run_rebuild(Session& session, const deploy::Context& context) {
 // say no.
 bool is_unknown(Session& session, const std::string& app) {
   const config::Layout& layout = session.layout();
-  if (base::exists(layout.app(app)) || base::exists(layout.spool())) return false;
-  if (!base::exists(layout.database())) return true;
-  auto journal = open_to_read(session);
-  if (!journal) return false;
+  if (base::exists(layout.app(app))) return false;
+  if (!base::exists(layout.database())) return !events_wait(layout);
+  auto journal = open_with_news(session);
+  if (!journal || events_wait(layout)) return false;
   const auto row = journal->app(app);
   const auto deployment = journal->last_deployment(app);
   const auto open = journal->open_deployment(app);

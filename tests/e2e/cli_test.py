@@ -315,6 +315,8 @@ class Recover(Case):
         self.assertEqual(self.assert_exit(node.run("--json", "recover", "nosuch"), 6).json["error"]["code"], "not_found")
         self.assert_exit(node.apply(self.good), 0)
         self.assert_exit(node.run("recover", "nosuch"), 6)
+        (node.root / "spool").mkdir(mode=0o700, exist_ok=True)  # as every supervisor leaves it
+        self.assert_exit(node.run("recover", "nosuch"), 6)
         self.assert_exit(node.run("recover", "demo"), 0)
         self.assert_exit(node.run("remove", "demo"), 0)
         self.assert_exit(node.run("recover", "demo"), 0)  # the log knows it
