@@ -16,6 +16,7 @@
 #include <functional>
 
 #include "agent/base/files.hpp"
+#include "agent/base/guarded_file.hpp"
 #include "agent/base/identity.hpp"
 #include "agent/base/text.hpp"
 #include "agent/launch/cgroup_support.hpp"
@@ -231,7 +232,12 @@ Finding check_user(Session& session) {
       settings ? settings->app.user.value_or(settings->app.default_user) : "nobody";
   const auto identity = base::identity_of_user(name);
   if (!identity) return {"user", Health::broken, identity.error().line(), identity.error().hint()};
-  return {"user", Health::good, "hooks and probes run as " + name, ""};
+  if (const std::string closed = base::folder_closed_to(*identity, session.layout().state);
+      !closed.empty())
+    return {"user", Health::limited,
+            "hooks, probes and services run as " + name + ", which may not enter " + closed,
+            "chmod o+x " + base::shell_quoted(closed) + ", or another root folder: --root DIR"};
+  return {"user", Health::good, "hooks, probes and services run as " + name, ""};
 }
 
 Finding check_journal(Session& session) {

@@ -2,8 +2,10 @@
 
 #include <grp.h>
 #include <pwd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace updagent::base {
@@ -12,7 +14,26 @@ namespace {
 constexpr std::size_t kNssBuffer = 64 * 1024;  // long enough for the group lists of directories
 constexpr int kMaxGroups = 1024;
 
+bool may_enter(const Identity& identity, const struct stat& folder) {
+  if (identity.uid == 0) return true;
+  if (folder.st_uid == identity.uid) return (folder.st_mode & S_IXUSR) != 0;
+  const bool of_group = folder.st_gid == identity.gid ||
+                        std::find(identity.groups.begin(), identity.groups.end(), folder.st_gid) !=
+                            identity.groups.end();
+  return (folder.st_mode & (of_group ? S_IXGRP : S_IXOTH)) != 0;
+}
+
 }  // namespace
+
+std::string folder_closed_to(const Identity& identity, const std::string& path) {
+  for (std::size_t end = path.find('/'); !path.empty(); end = path.find('/', end + 1)) {
+    const std::string folder = path.substr(0, end == 0 ? 1 : end);
+    struct stat about{};
+    if (::stat(folder.c_str(), &about) == 0 && !may_enter(identity, about)) return folder;
+    if (end == std::string::npos) break;
+  }
+  return "";
+}
 
 Result<Identity> identity_of_user(const std::string& name) {
   passwd entry{};

@@ -22,6 +22,9 @@ struct Identity {
 Result<Identity> identity_of_user(const std::string& name);
 // Code::config_invalid when there is no such group.
 Result<gid_t> gid_of_group(const std::string& name);
+// The first folder on the way to `path`, itself included, whose mode keeps this identity out; "" if
+// none does. Symlinks are followed; what an ACL allows beside the mode is not seen.
+std::string folder_closed_to(const Identity& identity, const std::string& path);
 // The process's own.
 Identity own_identity();
 

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <optional>
 
+#include "agent/base/guarded_file.hpp"
 #include "agent/base/text.hpp"
 #include "agent/base/unique_fd.hpp"
 
@@ -100,6 +101,21 @@ Error identity_error(const ChildSpec& spec, const char* call, int errno_value) {
       .hint("only root may run commands as another user");
 }
 
+// The folder that is closed is often far above the one that was asked for: a home, a mktemp -d.
+Error directory_error(const ChildSpec& spec, int errno_value) {
+  Error error = system_error(errno_value, "cannot enter the working directory '" +
+                                              spec.working_directory + "' as " + who(spec));
+  const std::string closed = spec.identity && errno_value == EACCES
+                                 ? folder_closed_to(*spec.identity, spec.working_directory)
+                                 : "";
+  if (closed.empty())
+    return std::move(error).hint("it must exist, and " + who(spec) +
+                                 " must be allowed to enter it");
+  return std::move(error)
+      .got("a folder that it may not pass: '" + closed + "'")
+      .hint("chmod o+x " + shell_quoted(closed));
+}
+
 }  // namespace
 
 Error start_error(const ChildSpec& spec, const std::vector<std::string>& candidates,
@@ -131,9 +147,7 @@ Error start_error(const ChildSpec& spec, const std::vector<std::string>& candida
     case keeper::Step::no_new_privs:
       return system("prctl(PR_SET_NO_NEW_PRIVS)");
     case keeper::Step::working_directory:
-      return system_error(failure.errno_value, "cannot enter the working directory '" +
-                                                   spec.working_directory + "' as " + who(spec))
-          .hint("it must exist, and " + who(spec) + " must be allowed to enter it");
+      return directory_error(spec, failure.errno_value);
     case keeper::Step::exec:
       return exec_error(spec, candidates, failure);
   }

@@ -270,6 +270,13 @@ class Doctor(Case):
                 self.assertEqual(check["health"], "broken", check)
                 self.assertIn("app shop", node.run("doctor").out)
 
+    def test_a_root_folder_that_services_may_not_enter(self):
+        node = self.node()
+        node.root.chmod(0o700)
+        check = self.checks(node, 0)["user"]
+        self.assertEqual(check["health"], "limited")
+        self.assertIn(str(node.root), check["mend"])
+
     def test_a_file_that_no_app_reads(self):
         node = self.node()
         node.configure("", app="Shop")

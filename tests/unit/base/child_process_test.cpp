@@ -301,8 +301,25 @@ TEST_F(AsAnotherUser, A_folder_that_the_user_may_not_enter_is_named) {
   spec.working_directory = directory.path("private");
   const Error error = start_error_of(spec);
   EXPECT_EQ(error.line(), "cannot enter the working directory '" + directory.path("private") +
-                              "' as user 'nobody': Permission denied");
-  EXPECT_FALSE(error.hint().empty());
+                              "' as user 'nobody': Permission denied (got a folder that it may not "
+                              "pass: '" +
+                              directory.path("private") + "')");
+  EXPECT_EQ(error.hint(), "chmod o+x " + directory.path("private"));
+}
+
+TEST_F(AsAnotherUser, A_folder_above_that_the_user_may_not_pass_is_named) {
+  const TestDirectory directory;
+  std::filesystem::create_directories(directory.path("private/open"));
+  ::chmod(directory.path("private").c_str(), 0700);
+  ChildSpec spec = shell("true");
+  spec.identity = nobody();
+  spec.working_directory = directory.path("private/open");
+  EXPECT_NE(start_error_of(spec).line().find("may not pass: '" + directory.path("private") + "')"),
+            std::string::npos)
+      << start_error_of(spec).line();
+  EXPECT_EQ(folder_closed_to(nobody(), directory.path("private/open")), directory.path("private"));
+  ::chmod(directory.path("private").c_str(), 0711);
+  EXPECT_EQ(folder_closed_to(nobody(), directory.path("private/open")), "");
 }
 
 TEST_F(AsAnotherUser, Only_root_can_do_it) {
