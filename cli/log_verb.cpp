@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "agent/base/text.hpp"
+#include "agent/deploy/state_table.hpp"
 #include "cli/journal_access.hpp"
 #include "cli/timeline.hpp"
 #include "cli/verbs.hpp"
@@ -195,16 +196,21 @@ Exit run_prune(Session& session, const LogOptions& options) {
   return Exit::done;
 }
 
+// "fetch, verify, stage, …"
+std::string stage_names() {
+  std::vector<std::string> names;
+  for (const deploy::Row& row : deploy::state_table())
+    if (!row.stage.empty()) names.emplace_back(row.stage);
+  return base::join(names, ", ");
+}
+
 void add_filters(CLI::App& command, LogOptions& options) {
   command.add_option("--app", options.filter.app, "only this app")->type_name("APP");
   command
       .add_option("--trace", options.filter.trace,
                   "only this trace (its first 6 digits are enough)")
       ->type_name("ID");
-  command
-      .add_option("--stage", options.filter.stage,
-                  "fetch, verify, stage, pre_upgrade, switch, watch, commit, rollback, cleanup")
-      ->type_name("STAGE");
+  command.add_option("--stage", options.filter.stage, stage_names())->type_name("STAGE");
   command.add_option("--status", options.filter.status, "started, success, failure or skipped")
       ->type_name("S")
       ->check(CLI::IsMember({"started", "success", "failure", "skipped"}));

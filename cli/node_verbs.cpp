@@ -6,6 +6,8 @@
 #include <zstd.h>
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "agent/base/text.hpp"
 #include "agent/journal/journal.hpp"
@@ -26,15 +28,18 @@ Run setup_version(CLI::App&) {
                             {"libarchive", archive_version_details()},
                             {"sqlite", sqlite3_libversion()},
                             {"zstd", ZSTD_versionString()}};
+    const std::vector<std::string> strategies = {std::string(release::kStrategyFiles),
+                                                 std::string(release::kStrategyHandoff),
+                                                 std::string(release::kStrategyRestart)};
     session.document({{"version", UPDAGENT_VERSION},
                       {"manifest_schema", release::kManifestSchema},
                       {"database_schema", schema::migrations().back().version},
-                      {"strategies", Json::array({"files"})},
+                      {"strategies", strategies},
                       {"libraries", libraries}});
     session.print("updagent " UPDAGENT_VERSION);
     session.print("manifest schema " + std::to_string(release::kManifestSchema) +
                   ", database schema " + std::to_string(schema::migrations().back().version) +
-                  ", strategies: files");
+                  ", strategies: " + base::join(strategies, " "));
     for (const auto& [name, version] : libraries.items())
       session.print("  " + name + " " + version.get<std::string>());
     return Exit::done;

@@ -1,6 +1,8 @@
 """The verbs that look and that keep a node in order, and their help."""
 
 import json
+import os
+import pathlib
 import re
 import subprocess
 import unittest
@@ -429,6 +431,15 @@ class Help(Case):
             for needed in ("0", "1", "2"):
                 self.assertIn(needed, listed, verb)
         self.assertRegex(harness.run("recover", "--help").out, r"(?m)^  6  not found")
+
+    def test_what_there_is_to_choose_from_is_said_in_full(self):
+        states = (pathlib.Path(os.environ["UPDAGENT_SOURCE_DIR"]) / "docs/states.md").read_text()
+        stages = set(re.findall(r"(?m)^\| (\w+) \| (?:pre-upgrade|upgrade|post-check|rollback) \|", states))
+        self.assertIn("preflight", stages)
+        stages.remove("abandon")  # the one state that is no stage
+        listed = re.search(r"(?s)--stage STAGE +(.*?)--status", harness.run("log", "--help").out)[1]
+        self.assertEqual(set(re.findall(r"\w+", listed)), stages)
+        self.assertEqual(json.loads(harness.run("--json", "version").out)["strategies"], ["files", "handoff", "restart"])
 
 
 if __name__ == "__main__":
