@@ -15,12 +15,14 @@ namespace {
 
 constexpr std::int64_t kRedrawUs = 100'000;  // ten times a second is smooth enough
 constexpr std::size_t kBarWidth = 24;
+constexpr std::size_t kLeastBarWidth = 4;  // less of a bar shows nothing
 constexpr std::size_t kNameWidth = 12;
 
-std::size_t terminal_width() {
+// Of a line that is rewritten: one that fills the terminal would begin the next one.
+std::size_t room() {
   winsize size{};
-  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  return 80;
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col - 1U;
+  return 79;
 }
 
 std::string padded(std::string_view text, std::size_t width) {
@@ -77,12 +79,17 @@ void ProgressObserver::bar(std::string_view what, double share, const std::strin
   const std::int64_t now = base::monotonic_now_us();
   if (now - drawn_us_ < kRedrawUs) return;
   drawn_us_ = now;
-  const auto filled = static_cast<std::size_t>(std::clamp(share, 0.0, 1.0) * kBarWidth);
   std::string text = "  " + padded(what, kNameWidth);
-  if (share >= 0)
-    text += "[" + std::string(filled, '#') + std::string(kBarWidth - filled, '.') + "] ";
+  // what is told goes before what is drawn
+  const std::size_t used = text.size() + tail.size() + std::string_view("[] ").size();
+  const std::size_t width = std::min(kBarWidth, room() - std::min(room(), used));
+  if (share >= 0 && width >= kLeastBarWidth) {
+    const auto filled =
+        static_cast<std::size_t>(std::clamp(share, 0.0, 1.0) * static_cast<double>(width));
+    text += "[" + std::string(filled, '#') + std::string(width - filled, '.') + "] ";
+  }
   text += tail;
-  text.resize(std::min(text.size(), terminal_width() - 1));
+  text.resize(std::min(text.size(), room()));
   bar_shown_ = session_.err().decoration("\r\x1b[K" + text) || bar_shown_;
 }
 
@@ -143,13 +150,18 @@ std::string steps_text(const deploy::RolloutProgress& progress) {
   return base::join(words, " ") + " %";
 }
 
+std::string percent_text(double percent) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.1f %%", percent);
+  return text.data();
+}
+
 std::string measured_text(const deploy::RolloutProgress& progress, bool ended) {
   if (!progress.begun) return "nobody comes yet";
   if (progress.measured_percent < 0)
     return ended ? "no new connection: this proves nothing" : "no new connection yet";
-  std::array<char, 32> share{};
-  std::snprintf(share.data(), share.size(), "%.1f %%", progress.measured_percent);
-  return std::string(share.data()) + " of new connections, " + std::to_string(progress.connections);
+  return percent_text(progress.measured_percent) + " of new connections, " +
+         std::to_string(progress.connections);
 }
 
 int percent_of(const deploy::RolloutProgress& progress) {
@@ -196,10 +208,14 @@ void ProgressObserver::rollout(const deploy::RolloutProgress& progress, bool end
   }
   const double whole = static_cast<double>(progress.whole.count());
   const double share = whole > 0 ? 1 - static_cast<double>(progress.left.count()) / whole : 1;
-  std::string tail = progress.watching ? "" : steps_text(progress) + "  ";
-  tail += measured_text(progress, ended) + "  ";
-  tail += waiting.empty() ? base::human_duration(progress.left.count() * 1000) + " left"
-                          : "waiting: " + waiting;
+  const std::string steps = progress.watching ? "" : steps_text(progress) + "  ";
+  const std::string goes_on = waiting.empty()
+                                  ? base::human_duration(progress.left.count() * 1000) + " left"
+                                  : "waiting: " + waiting;
+  std::string tail = steps + measured_text(progress, ended) + "  " + goes_on;
+  // on a narrow terminal the end is what people wait for
+  if (kNameWidth + 2 + tail.size() > room() && progress.begun && progress.measured_percent >= 0)
+    tail = steps + percent_text(progress.measured_percent) + "  " + goes_on;
   bar(progress.watching ? "watching" : "shift", share, tail);
 }
 

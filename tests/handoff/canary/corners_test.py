@@ -291,9 +291,9 @@ class Shown(canary.Case):
     def words(self, artifact):
         return [harness.BINARY, "--root", self.node_.root, "apply", artifact]
 
-    def on_a_terminal(self, artifact):
+    def on_a_terminal(self, artifact, columns=200, code=0):
         ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, 200, 0, 0))
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, columns, 0, 0))
         process = subprocess.Popen(self.words(artifact), stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
                                    env=os.environ | scene.ENV | {"TERM": "xterm"})
         os.close(theirs)
@@ -305,7 +305,7 @@ class Shown(canary.Case):
             pass  # nobody has the other end any more
         finally:
             os.close(ours)
-        self.assertEqual(process.wait(timeout=harness.COMMAND_LIMIT_S), 0, seen)
+        self.assertEqual(process.wait(timeout=harness.COMMAND_LIMIT_S), code, seen)
         return seen.decode()
 
     def test_a_terminal_sees_steps_the_measured_share_and_a_bar(self):
@@ -317,6 +317,13 @@ class Shown(canary.Case):
                         r"\n.*step 50 \[100\] %  100\.0 % of new connections, \d+\r\n",
                         r"\r\x1b\[K  watching +\[#*\.*\] "):
             self.assertRegex(re.sub(r"\r\x1b\[K(?=\r\x1b\[K)", "", seen), pattern)
+
+    def test_a_narrow_terminal_sees_the_time_left_and_what_is_waited_for(self):
+        rollout = {"steps": [1, 10, 50, 100], "step_duration": "300ms", "min_connections": 1_000_000, "step_patience": "7s"}
+        seen = self.on_a_terminal(self.release(rollout=rollout, watch="1s"), columns=80, code=4)
+        drawn = [line for line in re.split(r"[\r\n]+(?:\x1b\[K)?", seen) if line.startswith("  shift ")]
+        self.assertTrue([line for line in drawn if re.search(r"\[1\] 10 50 100 %  .*[\d.]+ \w+ left$", line)], drawn)
+        self.assertTrue([line for line in drawn if re.search(r"waiting: \d+ of 1000000 connections", line)], drawn)
 
     def test_a_pipe_gets_lines_only(self):
         done = harness.run(*self.words(self.release(rollout=self.ROLLOUT, watch="1s"))[1:], env=scene.ENV)
