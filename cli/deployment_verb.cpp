@@ -73,6 +73,8 @@ base::Result<Ordered> abort_driver(Session& session, const std::string& app) {
 base::Result<Ordered> give_order(Session& session, const std::string& app,
                                  const std::string& word) {
   auto client = deploy::connect_supervisor(session.layout(), app);
+  if (!client && client.error().code() != Code::not_found)
+    return std::move(client).error().hint("orders are given by who runs updagent: root, mostly");
   if (client) {
     auto ordered = order_through(*client, word);
     if (ordered || ordered.error().code() != Code::not_found) return ordered;

@@ -8,7 +8,7 @@ namespace updagent::cli {
 using base::Code;
 using base::Error;
 
-// More are an error of listing, and no reason to say that none wait.
+// More are an error of listing: then what is in the journal is shown.
 constexpr std::size_t kMaxSpoolFiles = 1'000'000;
 
 journal::Paths journal_paths(const Session& session) {
@@ -53,7 +53,8 @@ bool events_wait(const config::Layout& layout) {
 }
 
 base::Result<VerbJournal> open_with_news(Session& session) {
-  if (!events_wait(session.layout())) return open_to_read(session);
+  const auto waiting = base::list_directory(session.layout().spool(), kMaxSpoolFiles);
+  if (!waiting || waiting->empty()) return open_to_read(session);
   auto writing = open_to_write(session);
   if (writing) return writing;
   if (writing.error().code() == Code::config_invalid)

@@ -1,5 +1,9 @@
 #include "cli/standing.hpp"
 
+#include <unistd.h>
+
+#include <cerrno>
+
 #include "agent/base/files.hpp"
 #include "agent/deploy/policy.hpp"
 #include "agent/deploy/result.hpp"
@@ -12,6 +16,28 @@ constexpr std::size_t kMaxApps = 10'000;
 
 std::string or_nothing(const std::string& version) {
   return version.empty() ? "nothing" : version;
+}
+
+constexpr std::size_t kMaxCommBytes = 64;  // the kernel keeps 16
+
+// Readers of the log may not open the lock: who holds it would have to let go of it for them.
+bool may_not_look(const Session& session, const std::string& app) {
+  return ::access(session.layout().driver_lock(app).c_str(), R_OK) != 0 && errno == EACCES;
+}
+
+// For those who may not look: whether the process that the row names lives, and is one of ours.
+bool driver_lives(const journal::DeploymentRow& open) {
+  if (open.boot_id != base::boot_id()) return false;
+  const auto comm =
+      base::read_file("/proc/" + std::to_string(open.driver_pid) + "/comm", kMaxCommBytes);
+  return comm && comm->starts_with("updagent");
+}
+
+// Who sees neither lock nor log can't tell that nobody drives, and calls no person.
+bool is_driven(const Session& session, const Standing& standing, bool log_is_read) {
+  if (driver_runs(session, standing.app)) return true;
+  if (!may_not_look(session, standing.app)) return false;
+  return !log_is_read || (standing.open && driver_lives(*standing.open));
 }
 
 }  // namespace
@@ -60,7 +86,7 @@ Standing standing_of(const Session& session, journal::Journal* journal,
   }
   standing.previous =
       deploy::previous_release(releases, standing.current, standing.row).value_or("");
-  standing.running = driver_runs(session, standing.app);
+  standing.running = is_driven(session, standing, journal != nullptr);
   return standing;
 }
 

@@ -96,6 +96,11 @@ void add_generations(Session& session, const std::string& app, AppStatus& status
   if (!client && deploy::has_living_generations(session.layout(), app))
     status.lines.push_back("  " + session.bad("no supervisor runs, what it had started serves on") +
                            "\n  -> updagent start " + app);
+  if (!client && client.error().code() != Code::not_found) {
+    status.mechanism = "unknown";
+    status.json["not_seen"] = client.error().line();
+    status.lines.push_back("  what runs can't be seen: " + base::printable(client.error().line()));
+  }
   if (!client) return;
   const auto answer = client->ask("status", {{"look", 1}});
   if (!answer) {

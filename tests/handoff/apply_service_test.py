@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import grp
 import json
 import os
 import pathlib
@@ -177,6 +178,36 @@ class Handoff(Case):
         node.configure("", app="demo")
         self.assert_exit(node.run("restart", "demo"), 0)
         self.assertEqual([g["state"] for g in self.generations() if g["role"] == "active"], ["ready"])
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can become another user")
+    def test_a_reader_of_the_log_takes_no_deployment_that_runs_for_one_left_open(self):
+        node = self.node_
+        node.configure('[audit]\ngroup = "games"\n')
+        self.assert_exit(node.apply(self.release("1.0.0")), 0)
+        group = grp.getgrnam("games").gr_gid
+
+        def look(*words, groups=(group,)):
+            done = subprocess.run([harness.BINARY, "--root", node.root, "--json", *words], user="nobody", group="nogroup",
+                                  extra_groups=groups, capture_output=True, text=True, check=False)
+            return json.loads(done.stdout)
+
+        running = subprocess.Popen([harness.BINARY, "--root", node.root, "apply", self.release(
+            "2.0.0", more='[rollout]\nwatch = "300s"\n')], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(running.stderr.close)
+        self.addCleanup(running.kill)
+        for line in running.stderr:
+            if line.split()[:1] == ["shift"]:
+                break
+        for groups in ((group,), ()):
+            app = look("status", "demo", groups=groups)["apps"][0]
+            self.assertFalse(app["needs_person"], app)
+            self.assertIn("Permission denied", app["not_seen"])
+        self.assertTrue(look("status", "demo")["apps"][0]["deployment"]["running"])
+        self.assertIn("Permission denied", look("deployment", "abort", "demo")["error"]["message"])
+        running.kill()
+        running.wait()
+        wait_for(lambda: not self.node_.json("status", "demo")["apps"][0]["deployment"], "the guardian's end")
+        self.assertFalse(look("status", "demo")["apps"][0]["needs_person"])
 
     def test_what_a_candidate_said_before_it_ended_is_in_the_story(self):
         node = self.node_
