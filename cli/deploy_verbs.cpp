@@ -43,6 +43,12 @@ std::string compact(const Json& document) {
   return document.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+// Nobody has judged it: ^C, SIGTERM, deployment abort.
+bool was_stopped(const deploy::DeployResult& result) {
+  return result.reason == base::info(base::Code::interrupted).name ||
+         result.reason == base::info(base::Code::aborted).name;
+}
+
 std::string headline(Session& session, const deploy::DeployResult& result) {
   std::string what = result.app + " " + result.to;
   const std::string trace = session.dim("   trace " + result.trace_id);
@@ -57,7 +63,8 @@ std::string headline(Session& session, const deploy::DeployResult& result) {
       if (result.requested_rollback)
         return session.good("rolled back") + "  " + result.app + " to " + result.to + " (was " +
                result.from + ")" + trace;
-      return session.bad("ROLLED BACK") + "  " + what + " was not good: " +
+      return session.bad("ROLLED BACK") + "  " + what +
+             (was_stopped(result) ? " was stopped: " : " was not good: ") +
              (result.from.empty() ? "nothing is current" : result.from + " is current again") +
              trace;
     case deploy::Outcome::rollback_failed:
@@ -101,6 +108,8 @@ base::Exit conclude(Session& session, const deploy::Context& context,
   else
     session.document(document);
   session.print(headline(session, result));
+  if (exit == base::Exit::rolled_back && was_stopped(result))
+    session.print("  it counts as failed: updagent apply --retry tries it again");
   for (const std::string& line : result.plan) session.print("  " + base::printable(line));
   if (const std::string line = what_is_unproven(result); !line.empty()) session.print("  " + line);
   return exit;

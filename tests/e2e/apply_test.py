@@ -249,6 +249,22 @@ class Side(harness.Case):
         self.assertEqual((waiter.returncode, json.loads(out)["outcome"]), (0, "committed"))
         self.assert_settled(node)
 
+    def test_who_stops_a_release_is_told_how_to_go_on(self):
+        node = self.node()
+        self.assert_exit(node.apply(self.workshop.pack("1.0.0")), 0)
+        slow = self.workshop.pack("2.0.0", '[rollout]\nwatch = "300s"\n' + probe(["bin/true"]))
+        running = subprocess.Popen([harness.BINARY, "--root", node.root, "apply", slow], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        for line in running.stderr:
+            if line.split()[:1] == ["switch"]:
+                break
+        running.send_signal(signal.SIGINT)
+        out, _ = running.communicate(timeout=100)
+        self.assertEqual(running.returncode, 4)
+        self.assertIn("2.0.0 was stopped: 1.0.0 is current again", out)
+        self.assertIn("--retry", out)
+        self.assertEqual(self.assert_exit(node.apply(slow), 3).json["error"]["code"], "failed_before")
+
     def test_control_c_before_the_switch_aborts(self):
         node = self.node()
         self.assert_exit(node.apply(self.workshop.pack("1.0.0")), 0)
