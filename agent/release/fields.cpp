@@ -149,6 +149,9 @@ Status Fields::span(std::string_view key, const Dialect& dialect, base::Millisec
     into = base::Milliseconds(count);
     return ok();
   }
+  if (find(key)->is_number_integer())
+    return wrong_type(key, "a duration in quotes, such as '30s'")
+        .hint("write \"" + find(key)->dump() + "s\" if seconds are meant");
   std::string text;
   UPD_TRY(this->text(key, text));
   const auto span = base::parse_duration(text);

@@ -120,7 +120,8 @@ TEST(SpecService, Places_are_those_of_the_file) {
   refused("handoff", kCommand + "ready_timeout = \"0s\"\n" + kListener,
           "service.ready_timeout is not valid (expected 1 ms to 24 h, got 0 ms)");
   refused("handoff", kCommand + "watchdog = 5\n" + kListener,
-          "service.watchdog has the wrong type (expected a string, got an integer)");
+          "service.watchdog has the wrong type (expected a duration in quotes, such as '30s', got an "
+          "integer)");
   refused("handoff", kCommand + kListener + kListener,
           "service.listener[1].name is not valid (expected a name of its own, got 'http')");
   refused("handoff", kCommand + kListener + "proxy_protocl = true",

@@ -217,7 +217,8 @@ TEST(Spec, The_rules_are_those_of_the_manifest_with_the_files_own_names) {
 
 TEST(Spec, Types_and_durations) {
   refused("[rollout]\nwatch = 60",
-          "rollout.watch has the wrong type (expected a string, got an integer)");
+          "rollout.watch has the wrong type (expected a duration in quotes, such as '30s', got an "
+          "integer)");
   refused(
       "[rollout]\nwatch = \"60\"",
       "rollout.watch is not a duration (expected one such as '30s', '500ms' or '1m30s', got '60')");
