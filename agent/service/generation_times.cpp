@@ -16,6 +16,20 @@ base::Milliseconds milliseconds_of(std::uint64_t usec) {
   return base::Milliseconds(static_cast<std::int64_t>(usec / 1000));
 }
 
+// What a server must do, and what helps the one that can't.
+std::string sign_of(release::Ready ready) {
+  switch (ready) {
+    case release::Ready::notify:
+      return "READY=1 at NOTIFY_SOCKET (a server that does not know it wants ready = "
+             "\"listening\")";
+    case release::Ready::listening:
+      return "an accepted connection";
+    case release::Ready::probe:
+      return "passed probes";
+  }
+  return "";
+}
+
 }  // namespace
 
 void Generation::arm_ready_timeout(base::Milliseconds span) {
@@ -25,8 +39,8 @@ void Generation::arm_ready_timeout(base::Milliseconds span) {
     fail(bound ? Error(Code::timed_out,
                        run_name() + (extended_ ? " was not ready in the time that it asked for"
                                                : " was not ready in time"))
-                     .expected(std::string(release::ready_name(plan_.run.service.ready)) +
-                               " within " + base::format_duration(time_given()))
+                     .expected("within " + base::format_duration(time_given()) + " " +
+                               sign_of(plan_.run.service.ready))
                      .got(status_text_.empty() ? "nothing" : "'" + status_text_ + "'")
                : std::move(bound).error());
   });

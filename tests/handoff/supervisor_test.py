@@ -273,7 +273,9 @@ class Bad(Case):
         self.assertIn("exit status 3", self.candidate_fails("--crash-at-start", "3"))
 
     def test_one_that_is_never_ready(self):
-        self.assertIn("was not ready in time", self.candidate_fails("--never-ready", "1", ready_timeout_ms=1_000))
+        problem = self.candidate_fails("--never-ready", "1", ready_timeout_ms=1_000)
+        self.assertIn("was not ready in time (expected within 1s READY=1", problem)
+        self.assertIn('wants ready = "listening"', problem)
 
     def test_one_that_can_not_be_executed(self):
         self.handoff(self.service("1"))
