@@ -80,6 +80,9 @@ Standing standing_of(const Session& session, journal::Journal* journal,
     if (auto found = journal->releases(standing.app)) releases = std::move(*found);
     if (auto found = journal->app(standing.app)) standing.row = std::move(*found);
     if (auto found = journal->open_deployment(standing.app)) standing.open = std::move(*found);
+    if (auto found = journal->last_deployment(standing.app);
+        found && *found && (*found)->ended_us > 0)
+      standing.last = std::move(*found);
     const auto last = journal->last_switching_deployment(standing.app);
     if (last && *last && (*last)->outcome == deploy::outcome_name(deploy::Outcome::rollback_failed))
       standing.failed_trace = (*last)->trace_id;

@@ -19,8 +19,9 @@ struct Standing {
   std::string previous;   // where rollback leads, "" = nowhere
   std::optional<journal::AppRow> row;
   std::optional<journal::DeploymentRow> open;
-  bool running = false;      // its driver lives
-  std::string failed_trace;  // of the last deployment, if its way back failed
+  std::optional<journal::DeploymentRow> last;  // that has ended
+  bool running = false;                        // its driver lives
+  std::string failed_trace;                    // of the last deployment, if its way back failed
 
   bool needs_person() const;
   std::string problem() const;  // a line for people, "" when nobody is needed

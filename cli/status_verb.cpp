@@ -7,6 +7,7 @@
 #include "agent/base/text.hpp"
 #include "agent/deploy/node.hpp"
 #include "agent/deploy/order.hpp"
+#include "agent/deploy/result.hpp"
 #include "agent/deploy/supervise.hpp"
 #include "agent/deploy/unit.hpp"
 #include "agent/store/store.hpp"
@@ -177,6 +178,26 @@ void add_boot(Session& session, const Standing& standing, AppStatus& status) {
   status.lines.push_back("  -> systemctl enable " + std::string(deploy::kRecoverUnit) + " " + unit);
 }
 
+// Why the newest release is not the one that runs is asked most of all.
+void add_last(const journal::DeploymentRow& last, AppStatus& status) {
+  status.json["last_deployment"] = {{"trace_id", last.trace_id},
+                                    {"kind", last.kind},
+                                    {"from", nullable(last.from_version)},
+                                    {"to", nullable(last.to_version)},
+                                    {"outcome", last.outcome},
+                                    {"reason", last.reason},
+                                    {"ended_at", base::format_rfc3339(last.ended_us)}};
+  const bool as_asked = last.outcome == deploy::outcome_name(deploy::Outcome::committed) ||
+                        last.outcome == deploy::outcome_name(deploy::Outcome::unchanged) ||
+                        (last.outcome == deploy::outcome_name(deploy::Outcome::rolled_back) &&
+                         last.kind == "rollback");
+  if (as_asked) return;
+  constexpr std::size_t kTraceDigits = 8;  // enough for log show
+  status.lines.push_back("  last deployment: " + base::printable(last.to_version) + " " +
+                         last.outcome + " (" + last.reason + "): updagent log show " +
+                         last.trace_id.substr(0, kTraceDigits));
+}
+
 AppStatus status_of(Session& session, journal::Journal* journal, const store::AppStore& store) {
   const Standing standing = standing_of(session, journal, store);
   const std::string& current = standing.current;
@@ -196,6 +217,7 @@ AppStatus status_of(Session& session, journal::Journal* journal, const store::Ap
                  {"workers", Json::array()},
                  {"stopped", nullptr},
                  {"boot", "none"},
+                 {"last_deployment", nullptr},
                  {"needs_person", standing.needs_person()}};
   std::string line =
       session.bold(standing.app) + "  " + (current.empty() ? "no release is current" : current);
@@ -216,6 +238,7 @@ AppStatus status_of(Session& session, journal::Journal* journal, const store::Ap
     status.lines.push_back("  deploying " + standing.open->to_version + ", stage " +
                            standing.open->state + ", trace " + standing.open->trace_id);
   add_generations(session, standing.app, status);
+  if (standing.last && !standing.open) add_last(*standing.last, status);
   add_boot(session, standing, status);
   if (const std::string problem = standing.problem(); !problem.empty()) {
     status.lines.push_back("  " + session.bad(problem));

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -248,6 +249,21 @@ class Side(harness.Case):
         out, _ = waiter.communicate(timeout=100)
         self.assertEqual((waiter.returncode, json.loads(out)["outcome"]), (0, "committed"))
         self.assert_settled(node)
+
+    def test_status_says_why_the_newest_release_does_not_run(self):
+        node = self.node()
+        self.assert_exit(node.apply(self.workshop.pack("1.0.0")), 0)
+        self.assertNotIn("last deployment", node.run("status").out)
+        bad = self.assert_exit(node.apply(self.workshop.pack("2.0.0", probe(["bin/false"]))), 4).json
+        last = node.json("status")["apps"][0]["last_deployment"]
+        self.assertEqual((last["trace_id"], last["to"], last["outcome"], last["reason"]),
+                         (bad["trace_id"], "2.0.0", "rolled_back", "probe_failed"))
+        line = re.search(r"(?m)^  last deployment: 2\.0\.0 rolled_back \(probe_failed\): updagent log show (\w+)$",
+                         node.run("status").out)
+        self.assert_exit(node.run("log", "show", line[1]), 0)
+        self.assert_exit(node.apply(self.workshop.pack("3.0.0")), 0)
+        self.assert_exit(node.run("rollback", "demo"), 0)
+        self.assertNotIn("last deployment", node.run("status").out)
 
     def test_who_stops_a_release_is_told_how_to_go_on(self):
         node = self.node()
