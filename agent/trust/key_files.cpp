@@ -76,6 +76,14 @@ Status refuse_existing(int directory_fd, const std::string& directory, const std
       .hint("choose another --name: a key is never written over");
 }
 
+// "" when it is none. Everybody may read one: not its mode is wrong, and chmod would not help.
+std::string public_key_in(const std::string& path) {
+  const auto file = base::open_path(path, O_RDONLY | O_NONBLOCK);
+  if (!file) return "";
+  auto text = base::read_fd(file->get(), path, kMaxKeyFileBytes);
+  return text && text->starts_with("-----BEGIN PUBLIC KEY-----") ? std::move(*text) : "";
+}
+
 }  // namespace
 
 Status check_key_name(std::string_view name) {
@@ -89,7 +97,10 @@ Status check_key_name(std::string_view name) {
 Result<PrivateKey> PrivateKey::load(const std::string& path) {
   // any owner: whoever may read it holds the key anyway
   const base::Guard guard{Code::key_unusable, base::kOthersMayReadOrWrite, true};
-  UPD_ASSIGN(auto pem, base::read_guarded_file(path, guard, kMaxKeyFileBytes));
+  auto read = base::read_guarded_file(path, guard, kMaxKeyFileBytes);
+  if (!read)
+    if (const std::string half = public_key_in(path); !half.empty()) return from_pem(half, path);
+  UPD_ASSIGN(auto pem, std::move(read));
   if (!pem)
     return Error(Code::key_unusable, "there is no key '" + path + "'")
         .hint("make a pair with: updagent keygen --out DIR --name NAME");

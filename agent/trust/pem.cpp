@@ -64,8 +64,8 @@ constexpr std::array<Foreign, 9> kForeign = {{
     {"RSA PUBLIC KEY", "an RSA public key", ""},
     {"OPENSSH PRIVATE KEY", "an OpenSSH private key", ""},
     {"CERTIFICATE", "a certificate", "openssl x509 -pubkey -noout -in "},
-    {kPublicKeyLabel, "a public key", ""},
-    {kPrivateKeyLabel, "a private key: this file must stay secret", ""},
+    {kPublicKeyLabel, "a public key", "give the private half of the pair, not "},
+    {kPrivateKeyLabel, "a private key: this file must stay secret", "openssl pkey -pubout -in "},
 }};
 
 Error wrong_label(const Block& block, std::string_view label, const std::string& name) {

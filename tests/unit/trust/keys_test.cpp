@@ -1,3 +1,4 @@
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <set>
@@ -267,6 +268,11 @@ TEST(PrivateKeyFile, That_is_encrypted_or_of_another_form_is_refused_with_the_wa
   const auto half = PrivateKey::load(openssl_makes(folder, "k.pub", "pkey -pubout -in " + plain));
   EXPECT_REFUSED(half, key_unusable);
   EXPECT_EQ(half.error().got(), "a public key");
+  ASSERT_EQ(::chmod(folder.file("k.pub").c_str(), 0644), 0);  // as it mostly is
+  EXPECT_EQ(PrivateKey::load(folder.file("k.pub")).error().got(), "a public key");
+  const auto whole = parse_public_key(folder.read("k.key"), "k", plain);
+  EXPECT_REFUSED(whole, key_unusable);
+  EXPECT_EQ(whole.error().hint(), "openssl pkey -pubout -in " + plain);
 }
 
 // One key in two encodings would have two ids and count twice.
