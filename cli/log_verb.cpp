@@ -46,6 +46,20 @@ std::string column(std::string_view text, std::size_t width) {
   return out;
 }
 
+// "gate_failed, errors, error_ratio 1 (48 of 48), expected <= 0.05"; "generation 3, busy 1"
+std::string detail_text(const journal::Json& detail) {
+  std::vector<std::string> parts;
+  for (const char* key : {"outcome", "reason", "order", "actor", "hook", "probe", "gate", "result",
+                          "message", "problem", "what", "who"})
+    if (const auto found = detail.find(key); found != detail.end() && found->is_string() &&
+                                             !found->get_ref<const std::string&>().empty())
+      parts.push_back(found->get<std::string>());
+  for (const char* key : {"generation", "weight", "busy", "percent", "connections", "of"})
+    if (const auto found = detail.find(key); found != detail.end() && found->is_number_integer())
+      parts.push_back(std::string(key) + " " + std::to_string(found->get<std::int64_t>()));
+  return base::join(parts, ", ");
+}
+
 std::string event_line(const Session& session, const journal::Event& event) {
   const std::string when = base::format_rfc3339(event.timestamp_us);
   std::string versions = event.to_version;
@@ -53,17 +67,11 @@ std::string event_line(const Session& session, const journal::Event& event) {
   std::string status = column(event.status, 8);
   if (event.status == "failure") status = session.bad(status);
   if (event.status == "success") status = session.good(status);
-  std::string message;
-  for (const char* key : {"outcome", "reason", "hook", "probe", "result", "message", "problem"})
-    if (const auto found = event.detail.find(key); found != event.detail.end() &&
-                                                   found->is_string() &&
-                                                   !found->get_ref<const std::string&>().empty())
-      message += (message.empty() ? "" : ", ") + found->get<std::string>();
   return session.dim(when.substr(0, 10) + " " + when.substr(11, 12)) + "  " +
          column(event.app, 10) + " " + column(event.event, 20) + " " + column(event.stage, 12) +
          status + column(event.duration_us < 0 ? "" : base::human_duration(event.duration_us), 9) +
          " " + column(versions, 16) + " " + session.dim(event.trace_id.substr(0, 8)) + "  " +
-         base::printable(message);
+         base::printable(detail_text(event.detail));
 }
 
 Exit run_query(Session& session, LogOptions& options) {

@@ -48,6 +48,9 @@ class Counted(canary.Case):
         shown = self.node_.run("log", "show", done.json["trace_id"]).out
         self.assertRegex(shown, r"gate\.failed +errors +error_ratio ")
         self.assertIn("gate 'errors'", shown)
+        listed = self.node_.run("log", "--trace", done.json["trace_id"]).out
+        self.assertRegex(listed, r"gate\.failed .* errors, error_ratio ")
+        self.assertRegex(listed, r"traffic\.weight .* generation \d+, weight 100\n")
         self.assertRegex(shown, r"the candidate's last output:\n +\|.*a line of output")
         refused = self.node_.apply(artifact, env=scene.ENV)
         self.assertEqual((refused.code, refused.json["error"]["code"]), (3, "failed_before"))
