@@ -158,11 +158,13 @@ void add_boot(Session& session, const Standing& standing, AppStatus& status) {
   }
   if (status.json["strategy"] == "files") return;
   if (!deploy::runs_as_unit(session.layout())) {
-    status.lines.push_back(
-        session.dim("  boot: nothing starts it" +
-                    std::string(base::exists("/run/systemd/system") ? " of a root of its own"
-                                                                    : ": there is no systemd") +
-                    "; have your init run updagent supervise " + app));
+    status.lines.push_back(session.dim(
+        "  boot: nothing starts it" +
+        std::string(base::exists("/run/systemd/system") ? " of a root of its own"
+                                                        : ": there is no systemd") +
+        "; have your init run updagent " +
+        (session.layout().explicit_root ? "--root " + session.layout().state + " " : "") +
+        "supervise " + app));
     return;
   }
   const auto state = deploy::unit_file_state(app);
@@ -221,6 +223,9 @@ AppStatus status_of(Session& session, journal::Journal* journal, const store::Ap
                  {"needs_person", standing.needs_person()}};
   std::string line =
       session.bold(standing.app) + "  " + (current.empty() ? "no release is current" : current);
+  // on trial, or left so: what a boot would start, and users have mostly
+  if (!standing.committed.empty() && standing.committed != current)
+    line += "  committed " + standing.committed;
   if (!standing.previous.empty()) line += session.dim("  previous " + standing.previous);
   if (held) line += "  held by " + base::printable(standing.row->held_by);
   status.lines.push_back(line);

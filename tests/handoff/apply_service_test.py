@@ -202,6 +202,9 @@ class Handoff(Case):
             app = look("status", "demo", groups=groups)["apps"][0]
             self.assertFalse(app["needs_person"], app)
             self.assertIn("Permission denied", app["not_seen"])
+        told = node.run("status", "demo").out
+        self.assertRegex(told, r"(?m)^demo  2\.0\.0  committed 1\.0\.0")
+        self.assertIn(f"updagent --root {node.root} supervise demo", told)
         self.assertTrue(look("status", "demo")["apps"][0]["deployment"]["running"])
         self.assertIn("Permission denied", look("deployment", "abort", "demo")["error"]["message"])
         running.kill()
