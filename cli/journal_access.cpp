@@ -20,7 +20,8 @@ VerbJournal::VerbJournal(Session& session, journal::Journal journal)
     : journal::Journal(std::move(journal)), session_(&session) {}
 
 VerbJournal::VerbJournal(VerbJournal&& other) noexcept
-    : journal::Journal(static_cast<journal::Journal&&>(other)), session_(std::exchange(other.session_, nullptr)) {}
+    : journal::Journal(static_cast<journal::Journal&&>(other)),
+      session_(std::exchange(other.session_, nullptr)) {}
 
 VerbJournal::~VerbJournal() {
   if (session_ == nullptr) return;

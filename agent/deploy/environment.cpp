@@ -98,7 +98,8 @@ base::Result<std::vector<std::string>> command_environment(const CommandContext&
   variables["RUNTIME_DIRECTORY"] = place.runtime;
   std::vector<std::string> list;
   list.reserve(variables.size());
-  for (const auto& [name, value] : variables) list.push_back(std::string(name).append("=").append(value));
+  for (const auto& [name, value] : variables)
+    list.push_back(std::string(name).append("=").append(value));
   return list;
 }
 

@@ -22,9 +22,10 @@ base::Result<std::optional<StopWish>> stop_wish(const config::Layout& layout,
                                                 const std::string& app);
 
 // The release that runs where nothing does (at boot, `start`, `restart`) is the committed one. But
-// where `current` is another one whose rollback_floor is above it, that one has touched the data and
-// was left in place for a person to decide (exit 8): then it is `current`. A handoff that is not
-// ended yet counts as undecided: the old release has run beside it (docs/hooks.md, rollback_floor).
+// where `current` is another one whose rollback_floor is above it, that one has touched the data
+// and was left in place for a person to decide (exit 8): then it is `current`. A handoff that is
+// not ended yet counts as undecided: the old release has run beside it (docs/hooks.md,
+// rollback_floor).
 
 enum class Duty {
   serve,    // take over what lives; where nothing does, start the release to start

@@ -119,9 +119,10 @@ TEST(SpecService, A_strategy_without_its_service_says_what_it_needs) {
 TEST(SpecService, Places_are_those_of_the_file) {
   refused("handoff", kCommand + "ready_timeout = \"0s\"\n" + kListener,
           "service.ready_timeout is not valid (expected 1 ms to 24 h, got 0 ms)");
-  refused("handoff", kCommand + "watchdog = 5\n" + kListener,
-          "service.watchdog has the wrong type (expected a duration in quotes, such as '30s', got an "
-          "integer)");
+  refused(
+      "handoff", kCommand + "watchdog = 5\n" + kListener,
+      "service.watchdog has the wrong type (expected a duration in quotes, such as '30s', got an "
+      "integer)");
   refused("handoff", kCommand + kListener + kListener,
           "service.listener[1].name is not valid (expected a name of its own, got 'http')");
   refused("handoff", kCommand + kListener + "proxy_protocl = true",
