@@ -107,6 +107,9 @@ class Generation {
   // Where that is another one than its role file says, a service that is ready gets its
   // role_signal.
   void set_role(Role role);
+  // Of the deployment that it belongs to: which brought it, then which replaced it.
+  void set_trace(std::string trace_id) { trace_id_ = std::move(trace_id); }
+  const std::string& trace_id() const { return trace_id_; }
   // From the first call on its drain_timeout runs, also over supervisors.
   void begin_drain();
   // The stop signal, then after stop_timeout and `more` SIGKILL to all. `immediately`: SIGKILL at
@@ -199,6 +202,7 @@ class Generation {
   // On the clock that nobody sets; it goes on over supervisors, but not over boots, as the state.
   std::int64_t begun_us_ = 0;      // of its present life
   std::int64_t due_us_ = 0;        // of `timeout_`
+  std::string trace_id_;
   std::int64_t drain_due_us_ = 0;  // 0: it does not drain
   int starts_ = 0;
   bool extended_ = false;  // EXTEND_TIMEOUT_USEC came

@@ -48,6 +48,7 @@ Json Generation::to_json() const {
           {"since_us", since_us_},
           {"starts", starts_},
           {"status", status_text_},
+          {"trace_id", trace_id_},
           {"watchdog_usec", watchdog_usec_.value_or(0)},
           {"in_journal", output_in_journal_},
           {"adopted", plan_.adopted},
@@ -64,6 +65,7 @@ Status Generation::adopt(const Json& state, launch::FdStore* stored, Inherited i
   starts_ = state.value("starts", 1);
   since_us_ = state.value("since_us", base::wall_now_us());
   status_text_ = state.value("status", std::string());
+  trace_id_ = state.value("trace_id", std::string());
   const std::string life = state.value("life", std::string());
   // a state of before has no such times: all of it anew
   const base::Milliseconds whole =

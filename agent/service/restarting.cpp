@@ -21,6 +21,7 @@ Status Supervisor::replace_in_place(Generation& next, Generation& before) {
   save_state();
   // No drain: users wait for every moment of it. What is in flight its own graceful stop ends.
   drains_.erase(before.number());
+  before.set_trace(deployment_->trace_id);
   before.set_role(Role::draining);
   before.stop(false);
   save_state();  // a successor must not tell it again

@@ -193,12 +193,21 @@ std::optional<std::string> Supervisor::committed_version() const {
   return (*target)->substr(kReleasesPrefix.size());
 }
 
+// A generation that is replaced or withdrawn ends after its deployment: what is said of it then
+// belongs to that one all the same.
+std::string Supervisor::trace_of(const Generation* generation) const {
+  const bool ends = generation != nullptr &&
+                    (generation->role() == Role::candidate || generation->role() == Role::draining);
+  if (ends && !generation->trace_id().empty()) return generation->trace_id();
+  return deployment_ ? deployment_->trace_id : "";
+}
+
 void Supervisor::event(std::string_view name, std::string_view status, const Generation* generation,
                        Json detail) {
   SpooledEvent event;
   event.name = name;
   event.status = status;
-  if (deployment_) event.trace_id = deployment_->trace_id;
+  event.trace_id = trace_of(generation);
   if (generation != nullptr) {
     event.to_version = generation->version();
     const std::string& worker = generation->plan().worker;
@@ -367,6 +376,7 @@ Result<Generation*> Supervisor::make_generation(release::ResolvedService run) {
   auto made = std::make_unique<Generation>(*loop_, setup_.places, cgroups_ ? &*cgroups_ : nullptr,
                                            std::move(plan), generation_events());
   Generation* generation = made.get();
+  if (deployment_) generation->set_trace(deployment_->trace_id);
   generations_.emplace(number, std::move(made));
   hold(*generation);
   base::failpoint::hit("service.held");

@@ -238,6 +238,7 @@ class Supervisor {
   void start_command(const std::vector<std::string>& command);
   void finish_if_done();
   void tell(const Generation& generation, std::string_view what, const std::string& problem);
+  std::string trace_of(const Generation* generation) const;
   void event(std::string_view name, std::string_view status, const Generation* generation,
              base::Json detail);
   void goes_on(const base::Status& done);

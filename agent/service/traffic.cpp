@@ -99,6 +99,8 @@ void Supervisor::retire(std::uint64_t number, bool immediately) {
   if (generation == nullptr || generation->life() == Life::gone || drains_.contains(number)) return;
   timers_.erase(number);
   checks_.erase(number);
+  if (generation->role() == Role::active || generation->role() == Role::standby)
+    if (deployment_) generation->set_trace(deployment_->trace_id);
   if (generation->role() != Role::draining) generation->set_role(Role::draining);
   if (immediately || generation->life() != Life::ready) {
     generation->stop(immediately);

@@ -129,6 +129,19 @@ class Handoff(Case):
         seen.assert_nothing_failed("fresh")
         self.assertEqual(node.current(), "2.0.0")
 
+    def test_what_becomes_of_the_old_one_is_told_under_the_deployment_that_replaced_it(self):
+        node = self.node_
+        self.assert_exit(node.apply(self.release("1.0.0")), 0)
+        with socket.create_connection(("127.0.0.1", self.port)) as client:
+            client.sendall(b"GET /stream?bytes=100000000 HTTP/1.1\r\nHost: x\r\n\r\n")  # and never reads it
+            trace = self.assert_exit(node.apply(self.release("2.0.0")), 0).json["trace_id"]
+            self.assertEqual([g["version"] for g in self.generations() if g["role"] == "draining"], ["1.0.0"])
+        wait_for(lambda: len(self.generations()) == 1, "the end of the old one")
+        told = {e["event"]: e["trace_id"] for e in node.events("--app", "demo") if e["detail"].get("generation") == 1}
+        self.assertEqual((told["traffic.drained"], told["service.stopped"]), (trace, trace))
+        shown = self.assert_exit(node.run("log", "show", trace), 0).out
+        self.assertIn("traffic.drained", shown)
+
     def test_with_strategy_restart_nothing_below_the_floor_is_started(self):
         node = self.node_
         self.assert_exit(node.apply(self.release("1.0.0", strategy="restart")), 0)
