@@ -115,8 +115,13 @@ Result<std::vector<OwnSocket>> ListenerSet::open(const release::ResolvedService&
       UPD_ASSIGN(listen::ListenerSpec spec, spec_of(listener, run));
       const std::string key = key_of(spec);
       Entry& entry = entries_[key];
-      // backlog, mode and owner are this release's; what a socket that was adopted had goes on
-      if (entry.users.empty()) entry.spec = spec;
+      if (entry.users.empty()) {
+        // backlog, mode and owner are this release's; what a socket that was adopted had goes on
+        entry.spec = spec;
+        // what a machine that died left beside it; what can't be swept is in nobody's way
+        if (spec.address.transport == Transport::unix_path)
+          static_cast<void>(listen::sweep_path_sockets(spec, {}));
+      }
       spec.options = entry.spec.options;
       spec.nonblocking = entry.spec.nonblocking;
       entry.users.insert(generation);

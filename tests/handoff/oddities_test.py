@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import signal
 import unittest
 
@@ -107,6 +108,16 @@ class Removed(Witnessed):
         self.assertEqual(self.answer_at(self.path), "1")
         self.only(self.handoff(self.witness("2", listeners=self.listeners)))
         self.assertEqual(self.answer_at(self.path), "2")
+
+
+    def test_what_a_machine_that_died_left_beside_the_public_name_is_swept(self):
+        self.only(self.handoff(self.witness("2", listeners=self.listeners)))
+        scene.end(sum(scene.processes_of(self.root).values(), []))
+        shutil.rmtree(self.root / "run")
+        self.supervisor.start()
+        number = self.handoff(self.witness("3", listeners=self.listeners))
+        self.assertEqual({one.name for one in self.root.glob("public*")}, {"public", f"public.g{number}"})
+        self.assertEqual(self.answer_at(self.path), "3")
 
 
 class Released(Witnessed):
