@@ -241,14 +241,6 @@ std::string_view protocol_name(Protocol protocol) {
   return kProtocols[static_cast<std::size_t>(protocol)].second;
 }
 
-base::Result<Protocol> parse_protocol(std::string_view name) {
-  for (const auto& [protocol, known] : kProtocols)
-    if (known == name) return protocol;
-  return base::Error(base::Code::config_invalid,
-                     "there is no protocol '" + base::printable(name) + "'")
-      .expected("systemd, nginx, env or inject");
-}
-
 base::Result<ServiceEnvironment> service_environment(const ServiceSituation& situation) {
   UPD_TRY(check_names(situation));
   Layers layers(situation);

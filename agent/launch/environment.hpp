@@ -26,7 +26,6 @@ namespace updagent::launch {
 
 enum class Protocol { systemd, nginx, env, inject };
 std::string_view protocol_name(Protocol protocol);
-base::Result<Protocol> parse_protocol(std::string_view name);  // Code::config_invalid
 
 inline constexpr int kFirstListenFd = 3;  // SD_LISTEN_FDS_START of sd_listen_fds(3)
 

@@ -1,6 +1,7 @@
 #include "agent/launch/limits.hpp"
 
 #include <array>
+#include <string_view>
 #include <utility>
 
 namespace updagent::launch {
@@ -26,12 +27,6 @@ constexpr std::array<std::pair<int, std::string_view>, 16> kResources = {{
 }};
 
 }  // namespace
-
-std::optional<int> resource_named(std::string_view name) {
-  for (const auto& [number, known] : kResources)
-    if (known == name) return number;
-  return std::nullopt;
-}
 
 std::string resource_name(int resource) {
   for (const auto& [number, known] : kResources)

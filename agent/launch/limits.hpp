@@ -3,9 +3,7 @@
 
 #include <sys/resource.h>
 
-#include <optional>
 #include <string>
-#include <string_view>
 
 namespace updagent::launch {
 
@@ -15,7 +13,6 @@ struct ResourceLimit {
   rlim_t hard = 0;
 };
 
-std::optional<int> resource_named(std::string_view name);
 std::string resource_name(int resource);  // its number when it has no name here
 
 }  // namespace updagent::launch

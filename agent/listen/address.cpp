@@ -276,10 +276,4 @@ bool overlaps(const Address& one, const Address& other) {
   return v6.is_wildcard() && takes_v4(v6);
 }
 
-Fit how_it_fits(const Address& listener, const Address& asked) {
-  if (listener == asked) return Fit::exact;
-  if (contains(asked, listener)) return Fit::narrower;
-  return contains(listener, asked) ? Fit::wider : Fit::none;
-}
-
 }  // namespace updagent::listen

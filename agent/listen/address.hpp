@@ -60,16 +60,6 @@ bool contains(const Address& outer, const Address& inner);
 // Could one packet reach both?
 bool overlaps(const Address& one, const Address& other);
 
-// How an address that a server asks bind(2) for fits a listener of the app.
-enum class Fit {
-  none,      // another transport or port, or a specific address that is not the listener's
-  exact,     // the same
-  narrower,  // the server asked for a wildcard, the listener is one address of it
-  wider,     // the server asked for one address, the listener is a wildcard: it would be exposed to
-             // more than it meant
-};
-Fit how_it_fits(const Address& listener, const Address& asked);
-
 inline constexpr std::size_t kMaxUnixPath = sizeof(sockaddr_un::sun_path) - 1;
 
 }  // namespace updagent::listen

@@ -289,8 +289,4 @@ void Policy::free_probe(unsigned index) {
   store(shared_->probes[index].match, 0);
 }
 
-void Policy::clear_probes() {
-  for (unsigned i = 0; i < kMaxProbes; ++i) free_probe(i);
-}
-
 }  // namespace updagent::listen

@@ -105,7 +105,6 @@ class Policy {
   // refused. Code::busy when kMaxProbes are entered that have not expired.
   base::Result<unsigned> enter_probe(const Address& source, Slot slot, std::uint64_t expires_ns);
   void clear_probe(unsigned entry);
-  void clear_probes();
 
  private:
   Policy(base::UniqueFd map, SteeringPolicy* shared) : map_(std::move(map)), shared_(shared) {}

@@ -235,14 +235,5 @@ TEST(Environment, A_placeholder_that_isn_t_known_is_refused_with_the_nearest_one
   EXPECT_NE(expanded("{release").find("without its '}'"), std::string::npos);
 }
 
-TEST(Environment, Protocols_are_read_by_name) {
-  for (const Protocol protocol :
-       {Protocol::systemd, Protocol::nginx, Protocol::env, Protocol::inject})
-    EXPECT_EQ(parse_protocol(protocol_name(protocol)).value_or(Protocol::systemd), protocol);
-  const auto unknown = parse_protocol("einhorn");
-  ASSERT_FALSE(unknown.has_value());
-  EXPECT_EQ(unknown.error().expected(), "systemd, nginx, env or inject");
-}
-
 }  // namespace
 }  // namespace updagent::launch

@@ -176,10 +176,8 @@ TEST(StartFailure, A_limit_and_an_oom_score_that_can_t_be_set_are_named) {
 }
 
 TEST(StartFailure, Limits_have_the_names_of_setrlimit) {
-  EXPECT_EQ(resource_named("nofile"), RLIMIT_NOFILE);
-  EXPECT_EQ(resource_named("files"), std::nullopt);
-  for (int resource = 0; resource < static_cast<int>(RLIM_NLIMITS); ++resource)
-    EXPECT_EQ(resource_named(resource_name(resource)), resource);
+  EXPECT_EQ(resource_name(RLIMIT_NOFILE), "nofile");
+  EXPECT_EQ(resource_name(RLIMIT_RTTIME), "rttime");
   EXPECT_EQ(resource_name(99), "99");
 }
 

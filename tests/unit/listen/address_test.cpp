@@ -129,23 +129,5 @@ TEST(AddressTest, A_wildcard_is_reached_at_the_loopback_address) {
   EXPECT_EQ(reachable_address(parse("unix:/run/x.sock")), parse("unix:/run/x.sock"));
 }
 
-TEST(AddressTest, What_a_server_asks_for_fits_a_listener_or_not) {
-  const Address any4 = parse("tcp:0.0.0.0:80");
-  const Address one4 = parse("tcp:10.0.0.1:80");
-  const Address any6 = parse("tcp:[::]:80");
-  const Address both = dual("tcp:[::]:80");
-  EXPECT_EQ(how_it_fits(any4, any4), Fit::exact);
-  EXPECT_EQ(how_it_fits(one4, any4), Fit::narrower);
-  EXPECT_EQ(how_it_fits(any4, both), Fit::narrower);  // Node asks for "::" where 0.0.0.0 is meant
-  EXPECT_EQ(how_it_fits(any6, both), Fit::narrower);
-  EXPECT_EQ(how_it_fits(any4, one4), Fit::wider);
-  EXPECT_EQ(how_it_fits(both, any4), Fit::wider);
-  EXPECT_EQ(how_it_fits(any4, any6), Fit::none);  // nginx asks for both, one after the other
-  EXPECT_EQ(how_it_fits(one4, parse("tcp:10.0.0.2:80")), Fit::none);
-  EXPECT_EQ(how_it_fits(any4, parse("tcp:0.0.0.0:81")), Fit::none);
-  EXPECT_EQ(how_it_fits(parse("unix:@a"), parse("unix:@a")), Fit::exact);
-  EXPECT_EQ(how_it_fits(parse("unix:@a"), parse("unix:@b")), Fit::none);
-}
-
 }  // namespace
 }  // namespace updagent::listen

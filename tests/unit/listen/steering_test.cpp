@@ -119,11 +119,12 @@ TEST_F(SteeringTest, A_probe_entry_is_for_one_address_and_one_port) {
   app.open(1);
   app.roles(0);
   const Address source = parse("tcp:127.0.0.2:40001");
-  must(app.policy.enter_probe(source, 1, steering_now_ns() + 60 * kSecondNs));
+  const unsigned entry =
+      must(app.policy.enter_probe(source, 1, steering_now_ns() + 60 * kSecondNs));
   EXPECT_EQ(app.ask(source), 1);
   EXPECT_EQ(app.ask(parse("tcp:127.0.0.3:40001")), 0);
   EXPECT_EQ(app.ask(parse("tcp:127.0.0.2:40002")), 0);
-  app.policy.clear_probes();
+  app.policy.clear_probe(entry);
   EXPECT_EQ(app.ask(source), 0);
 }
 
