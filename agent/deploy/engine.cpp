@@ -72,7 +72,7 @@ Event Engine::step(State state) {
         status = start();
         break;
       case State::preflight:
-        status = preflight();
+        status = preflight(context_.interrupt);
         break;
       case State::shift:
         status = shift();

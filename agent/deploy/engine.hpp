@@ -64,7 +64,7 @@ class Engine {
   base::Status tell_of_rollout(base::Status done);
 
   // steps_preflight.cpp
-  base::Status preflight();
+  base::Status preflight(base::Interrupt* interrupt);
   // For everything that asks the service: `steered` to the candidate, else as its users.
   base::Result<health::ProbeContext> probe_context(const release::Manifest& manifest,
                                                    const std::string& user,

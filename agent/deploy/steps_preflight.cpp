@@ -78,16 +78,16 @@ base::Status Engine::open_doors(std::uint64_t generation, health::ProbeContext& 
   return base::ok();
 }
 
-base::Status Engine::preflight() {
+base::Status Engine::preflight(base::Interrupt* interrupt) {
   if (plan_.service->mechanism() != "steered") {
     stage_summary_ = "not possible: connections are shared";
     return base::ok();
   }
   const release::Manifest& manifest = *plan_.manifest;
   stage_summary_ = "no probes";
-  if (!manifest.probes.empty()) UPD_TRY(prove_candidate(manifest, *plan_.user, context_.interrupt));
+  if (!manifest.probes.empty()) UPD_TRY(prove_candidate(manifest, *plan_.user, interrupt));
   UPD_ASSIGN(health::ProbeContext context,
-             probe_context(manifest, *plan_.user, context_.interrupt, true));
+             probe_context(manifest, *plan_.user, interrupt, true));
   if (manifest.preflight.warmup) UPD_TRY(warm_up(context));
   if (!manifest.preflight.smoke.empty()) UPD_TRY(run_smoke(std::move(context)));
   // the last moment at which nothing has changed

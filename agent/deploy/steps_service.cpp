@@ -202,7 +202,7 @@ base::Status Engine::serve_requested(const std::string& target) {
   UPD_TRY(resolve_candidate());
   if (strategy() == Strategy::restart) return start_candidate(nullptr);
   UPD_TRY(start_candidate(nullptr));
-  UPD_TRY(preflight());
+  UPD_TRY(preflight(nullptr));
   return plan_.service->set_weight(kFullWeight);
 }
 

@@ -129,6 +129,20 @@ class Handoff(Case):
         seen.assert_nothing_failed("fresh")
         self.assertEqual(node.current(), "2.0.0")
 
+    def test_an_interrupt_does_not_cut_a_rollback_short(self):
+        node = self.node_
+        self.assert_exit(node.apply(self.release("1.0.0")), 0)
+        self.assert_exit(node.apply(self.release("2.0.0")), 0)
+        for place in ("deploy.before_rollback_link", "deploy.after_rollback_link", "deploy.after_post_rollback"):
+            target = "1.0.0" if node.current() == "2.0.0" else "2.0.0"
+            driver = scene.Driver(node, "rollback", "demo", "--to", target, env={"UPDAGENT_FAILPOINTS": f"{place}=stop"})
+            scene.wait_stopped(driver.pid)
+            os.kill(driver.pid, signal.SIGINT)
+            driver.resume()
+            done = self.assert_exit(driver.end(), 0)
+            self.assertEqual([s["status"] for s in done.json["stages"]], ["success"] * 3, done)
+            self.assertEqual((node.current(), node.committed()), (target, target))
+
     def test_what_becomes_of_the_old_one_is_told_under_the_deployment_that_replaced_it(self):
         node = self.node_
         self.assert_exit(node.apply(self.release("1.0.0")), 0)
