@@ -86,8 +86,7 @@ base::Status Engine::preflight(base::Interrupt* interrupt) {
   const release::Manifest& manifest = *plan_.manifest;
   stage_summary_ = "no probes";
   if (!manifest.probes.empty()) UPD_TRY(prove_candidate(manifest, *plan_.user, interrupt));
-  UPD_ASSIGN(health::ProbeContext context,
-             probe_context(manifest, *plan_.user, interrupt, true));
+  UPD_ASSIGN(health::ProbeContext context, probe_context(manifest, *plan_.user, interrupt, true));
   if (manifest.preflight.warmup) UPD_TRY(warm_up(context));
   if (!manifest.preflight.smoke.empty()) UPD_TRY(run_smoke(std::move(context)));
   // the last moment at which nothing has changed

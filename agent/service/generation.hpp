@@ -200,8 +200,8 @@ class Generation {
   std::string status_text_;
   std::int64_t since_us_ = 0;  // of its present life, wall clock: to be read
   // On the clock that nobody sets; it goes on over supervisors, but not over boots, as the state.
-  std::int64_t begun_us_ = 0;      // of its present life
-  std::int64_t due_us_ = 0;        // of `timeout_`
+  std::int64_t begun_us_ = 0;  // of its present life
+  std::int64_t due_us_ = 0;    // of `timeout_`
   std::string trace_id_;
   std::int64_t drain_due_us_ = 0;  // 0: it does not drain
   int starts_ = 0;
