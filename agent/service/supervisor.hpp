@@ -4,7 +4,8 @@
 // says what became of that. When the driver is gone it goes back by itself; when it is gone itself,
 // the generations serve on, and its successor takes them over.
 //
-//   supervisor.hpp   roles, deployments, what follows from what; traffic.cpp   who gets connections
+//   supervisor.hpp   roles, deployments, what follows from what
+//   lives.cpp        its generations come and go; traffic.cpp   who gets connections
 //   generation.hpp   one process tree        listener_set.hpp   the sockets of all
 //   workers.hpp      the committed release's processes without a listener
 //   drain.hpp        when nothing is under way any more
