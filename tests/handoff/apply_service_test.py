@@ -212,30 +212,32 @@ class Handoff(Case):
         node.configure('[audit]\ngroup = "games"\n')
         self.assert_exit(node.apply(self.release("1.0.0")), 0)
         group = grp.getgrnam("games").gr_gid
+        program = self.program_for_everybody()
 
         def look(*words, groups=(group,)):
-            done = subprocess.run([harness.BINARY, "--root", node.root, "--json", *words], user="nobody", group="nogroup",
+            done = subprocess.run([program, "--root", node.root, "--json", *words], user="nobody", group="nogroup",
                                   extra_groups=groups, capture_output=True, text=True, check=False)
             return json.loads(done.stdout)
 
         running = subprocess.Popen([harness.BINARY, "--root", node.root, "apply", self.release(
             "2.0.0", more='[rollout]\nwatch = "300s"\n')], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        self.addCleanup(running.stderr.close)
-        self.addCleanup(running.kill)
-        for line in running.stderr:
-            if line.split()[:1] == ["shift"]:
-                break
-        for groups in ((group,), ()):
-            app = look("status", "demo", groups=groups)["apps"][0]
-            self.assertFalse(app["needs_person"], app)
-            self.assertIn("Permission denied", app["not_seen"])
-        told = node.run("status", "demo").out
-        self.assertRegex(told, r"(?m)^demo  2\.0\.0  committed 1\.0\.0")
-        self.assertIn(f"updagent --root {node.root} supervise demo", told)
-        self.assertTrue(look("status", "demo")["apps"][0]["deployment"]["running"])
-        self.assertIn("Permission denied", look("deployment", "abort", "demo")["error"]["message"])
-        running.kill()
-        running.wait()
+        try:
+            for line in running.stderr:
+                if line.split()[:1] == ["shift"]:
+                    break
+            for groups in ((group,), ()):
+                app = look("status", "demo", groups=groups)["apps"][0]
+                self.assertFalse(app["needs_person"], app)
+                self.assertIn("Permission denied", app["not_seen"])
+            told = node.run("status", "demo").out
+            self.assertRegex(told, r"(?m)^demo  2\.0\.0  committed 1\.0\.0")
+            self.assertIn(f"updagent --root {node.root} supervise demo", told)
+            self.assertTrue(look("status", "demo")["apps"][0]["deployment"]["running"])
+            self.assertIn("Permission denied", look("deployment", "abort", "demo")["error"]["message"])
+        finally:
+            running.kill()
+            running.wait()
+            running.stderr.close()
         wait_for(lambda: not self.node_.json("status", "demo")["apps"][0]["deployment"], "the guardian's end")
         self.assertFalse(look("status", "demo")["apps"][0]["needs_person"])
 

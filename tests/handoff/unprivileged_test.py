@@ -3,7 +3,6 @@
 import os
 import pathlib
 import pwd
-import shutil
 import socket
 import subprocess
 import unittest
@@ -23,11 +22,7 @@ class Unprivileged(Case):
 
     def setUp(self):
         super().setUp()
-        # where the user can reach the programs: the folder that they were built in may be root's alone
-        self.programs = self.workshop.path / "programs"
-        self.programs.mkdir(exist_ok=True)
-        for program in (harness.BINARY, os.environ["UPDAGENT_SUPERVISOR"]):
-            shutil.copy2(program, self.programs)
+        self.program = self.program_for_everybody()
         subprocess.run(["chown", "-R", self.USER, self.node_.root], check=True)
 
     def tearDown(self):
@@ -39,9 +34,8 @@ class Unprivileged(Case):
 
     def as_user(self, *words):
         clean = {k: v for k, v in os.environ.items() if not k.startswith("UPDAGENT_")}
-        program = self.programs / pathlib.Path(harness.BINARY).name
         done = subprocess.run(["setpriv", "--reuid", self.USER, "--regid", self.USER, "--clear-groups", "--bounding-set=-all",
-                               "--inh-caps=-all", program, "--root", self.node_.root, "--json", *map(str, words)],
+                               "--inh-caps=-all", self.program, "--root", self.node_.root, "--json", *map(str, words)],
                               capture_output=True, text=True, timeout=harness.COMMAND_LIMIT_S, cwd="/", env=clean | ENV)
         return harness.Result(done.returncode, done.stdout, done.stderr)
 

@@ -178,6 +178,14 @@ class Case(unittest.TestCase):
     def node(self, **options):
         return Node(self.workshop, **options)
 
+    def program_for_everybody(self):
+        """Where an ordinary user can reach it: the folder that it was built in may be root's alone."""
+        folder = self.workshop.path / "programs"
+        folder.mkdir(exist_ok=True)
+        for program in (BINARY, os.environ["UPDAGENT_SUPERVISOR"]):
+            shutil.copy2(program, folder)
+        return folder / pathlib.Path(BINARY).name
+
     def assert_exit(self, done, code):
         self.assertEqual(done.code, code, str(done))
         return done
