@@ -223,7 +223,7 @@ AppStatus status_of(Session& session, journal::Journal* journal, const store::Ap
                  {"needs_person", standing.needs_person()}};
   std::string line =
       session.bold(standing.app) + "  " + (current.empty() ? "no release is current" : current);
-  // on trial, or left so: what a boot would start, and users have mostly
+  // on trial, or left so
   if (!standing.committed.empty() && standing.committed != current)
     line += "  committed " + standing.committed;
   if (!standing.previous.empty()) line += session.dim("  previous " + standing.previous);

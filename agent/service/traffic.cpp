@@ -59,8 +59,8 @@ void Supervisor::withdraw_weight() {
 void Supervisor::lease_expired() {
   if (!deployment_ || deployment_->weight == 0) return;
   deployment_->lease_lost = true;
+  withdraw_weight();  // users first
   event("traffic.lease_lost", "failure", candidate(), {{"epoch", deployment_->epoch}});
-  withdraw_weight();
   if (deployment_->driver != 0)
     control_->tell(deployment_->driver, {{"news", "lease_lost"}, {"epoch", deployment_->epoch}});
   save_state();
