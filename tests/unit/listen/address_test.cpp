@@ -76,6 +76,7 @@ TEST(AddressTest, A_bound_socket_says_its_own_address) {
     const Address wanted = parse(text);
     const base::UniqueFd fd(
         ::socket(wanted.family, wanted.transport == Transport::udp ? SOCK_DGRAM : SOCK_STREAM, 0));
+    ASSERT_TRUE(fd) << text;
     const int one = 1;
     if (wanted.family == AF_INET6)
       ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);

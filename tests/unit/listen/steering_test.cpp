@@ -233,7 +233,7 @@ TEST_F(SteeringTest, No_connection_ever_sees_half_of_a_change) {
 int udp_ask(App& app) {
   const base::UniqueFd client(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const SocketAddress raw = to_sockaddr(app.spec.address);
-  ::sendto(client.get(), "x", 1, 0, raw.get(), raw.length);
+  if (!client || ::sendto(client.get(), "x", 1, 0, raw.get(), raw.length) != 1) return -1;
   for (int tries = 0; tries < 1000; ++tries) {
     for (const auto& [slot, fd] : app.sockets) {
       char byte = 0;
